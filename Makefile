@@ -6,6 +6,7 @@ TOOL = go tool -modfile=tools/gen/go.mod
 # gen writes everything that is derived from the OpenAPI documents.
 gen:
 	$(TOOL) oapi-codegen -config openapi/codegen-v2.yaml openapi/v2.yaml
+	$(TOOL) oapi-codegen -config openapi/codegen-v3.yaml openapi/v3.yaml
 
 # gen-check regenerates and fails when the tree differs from what is committed.
 gen-check: gen

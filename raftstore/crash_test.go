@@ -1,0 +1,3 @@
+package raftstore
+
+func childMain() bool { return false }

@@ -1,0 +1,42 @@
+package raftstore
+
+import (
+	"context"
+	"io"
+	"log/slog"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// raftLogger hands raft's lines on. What raft tells about elections is for
+// those who look for a fault: it is logged at debug; for a node without peers
+// its warnings too, as they are about the peers it does not have.
+func raftLogger(to *slog.Logger, alone bool) hclog.Logger {
+	l := hclog.NewInterceptLogger(&hclog.LoggerOptions{Output: io.Discard, Level: hclog.Debug})
+	l.RegisterSink(sink{to, alone})
+	return l
+}
+
+type sink struct {
+	to    *slog.Logger
+	alone bool
+}
+
+// Accept logs one line.
+func (s sink) Accept(_ string, level hclog.Level, msg string, args ...any) {
+	to := slog.LevelDebug
+	switch {
+	case level >= hclog.Error:
+		to = slog.LevelError
+	case level == hclog.Warn && !s.alone:
+		to = slog.LevelWarn
+	}
+	for i := 0; i+1 < len(args); i += 2 {
+		if args[i] == "error" {
+			args[i] = "err"
+		}
+	}
+	s.to.Log(context.Background(), to, "raft: "+msg, args...)
+}
+
+var _ hclog.SinkAdapter = sink{}

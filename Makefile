@@ -7,6 +7,7 @@ TOOL = go tool -modfile=tools/gen/go.mod
 gen:
 	$(TOOL) oapi-codegen -config openapi/codegen-v2.yaml openapi/v2.yaml
 	$(TOOL) oapi-codegen -config openapi/codegen-v3.yaml openapi/v3.yaml
+	$(TOOL) oapi-codegen -config openapi/codegen-node.yaml openapi/node.yaml
 
 # gen-check regenerates and fails when the tree differs from what is committed.
 gen-check: gen

@@ -20,6 +20,7 @@ import (
 
 	"github.com/lacewing-mqtt/lacewing/config"
 	"github.com/lacewing-mqtt/lacewing/engine"
+	"github.com/lacewing-mqtt/lacewing/raftstore"
 )
 
 // Errors of Set. They are wrapped with the name of the plugin.
@@ -68,6 +69,7 @@ type Guard interface {
 type Env struct {
 	Node   string // name of this node, such as emqx@127.0.0.1
 	Engine *engine.Engine
+	Store  *raftstore.Store
 	Config *config.Config // of the whole node; a plugin reads its own keys
 	Logger *slog.Logger
 }

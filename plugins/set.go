@@ -11,12 +11,14 @@ import (
 
 	"github.com/lacewing-mqtt/lacewing/config"
 	"github.com/lacewing-mqtt/lacewing/engine"
+	"github.com/lacewing-mqtt/lacewing/raftstore"
 )
 
 // Options are what a Set is made from.
 type Options struct {
 	Node   string
 	Engine *engine.Engine
+	Store  *raftstore.Store
 	Logger *slog.Logger
 	States States
 }
@@ -223,26 +225,6 @@ func (s *Set) SetConfig(ctx context.Context, name string, set map[string]string)
 	return s.setConfig(ctx, e, set)
 }
 
-// SetKey changes one key and leaves the rest of the configuration as it is: the hot
-// configuration of a plugin's keys. What the rest is at that time is stored with
-// it.
-func (s *Set) SetKey(ctx context.Context, name, key, value string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	e, err := s.find(name)
-	if err != nil {
-		return err
-	}
-	set := make(map[string]string)
-	for _, row := range s.opt.States.Config().PluginRows(e.Name) {
-		if row.Required {
-			set[row.Key] = row.Value
-		}
-	}
-	set[key] = value
-	return s.setConfig(ctx, e, set)
-}
-
 // setConfig is SetConfig. Called with mu held.
 func (s *Set) setConfig(ctx context.Context, e *entry, set map[string]string) error {
 	before := s.opt.States.Config()
@@ -313,6 +295,7 @@ func (s *Set) start(ctx context.Context, e *entry, cfg *config.Config) error {
 	err := p.Start(ctx, Env{
 		Node:   s.opt.Node,
 		Engine: s.opt.Engine,
+		Store:  s.opt.Store,
 		Config: cfg,
 		Logger: s.opt.Logger.With("plugin", e.Name),
 	})

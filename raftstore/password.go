@@ -1,7 +1,9 @@
 package raftstore
 
 import (
+	"crypto/hmac"
 	"crypto/md5"
+	"crypto/pbkdf2"
 	"crypto/rand"
 	"crypto/sha1"
 	"crypto/sha256"
@@ -46,6 +48,34 @@ type Credential struct {
 	Algo string `json:"algo"` // md5, sha, sha256
 	Salt []byte `json:"salt"`
 	Hash Hash   `json:"hash"` // lower-case hex of the digest of salt and password
+	// Scram checks the same password by SCRAM-SHA-256, with the same salt; nil in
+	// credentials that were made without it.
+	Scram *Scram `json:"scram,omitempty"`
+}
+
+// ScramIterations is how often a password is hashed for SCRAM: the least that RFC
+// 7677 allows.
+const ScramIterations = 4096
+
+// Scram is what a server of SCRAM-SHA-256 keeps of a password (RFC 5802, section 3).
+type Scram struct {
+	Iterations int    `json:"i"`
+	StoredKey  []byte `json:"stored"`
+	ServerKey  []byte `json:"server"`
+}
+
+func newScram(password string, salt []byte) (*Scram, error) {
+	salted, err := pbkdf2.Key(sha256.New, password, salt, ScramIterations, sha256.Size)
+	if err != nil {
+		return nil, fmt.Errorf("hash password for SCRAM: %w", err)
+	}
+	key := func(name string) []byte {
+		h := hmac.New(sha256.New, salted)
+		h.Write([]byte(name))
+		return h.Sum(nil)
+	}
+	stored := sha256.Sum256(key("Client Key"))
+	return &Scram{Iterations: ScramIterations, StoredKey: stored[:], ServerKey: key("Server Key")}, nil
 }
 
 // NewCredential hashes a password with a new salt. Algo is plain, md5, sha or
@@ -59,6 +89,10 @@ func NewCredential(kind, id, algo, password string) (Credential, error) {
 	var ok bool
 	if c.Hash, ok = c.digest(password); !ok {
 		return Credential{}, invalid("password hash %q is none of plain, md5, sha, sha256", algo)
+	}
+	var err error
+	if c.Scram, err = newScram(password, c.Salt); err != nil {
+		return Credential{}, err
 	}
 	return c, nil
 }

@@ -1,0 +1,381 @@
+package transport
+
+import (
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/lacewing-mqtt/lacewing/engine"
+)
+
+// loops are the event loops of a driver and the table of their sockets.
+type loops struct {
+	d     *Driver
+	all   []*loop
+	table sockTable
+	gens  atomic.Uint32
+	maxFD atomic.Int64 // descriptors from this number on are for others
+	wg    sync.WaitGroup
+}
+
+// A loop is one goroutine that waits for its sockets and feeds the engine. All
+// fields without a note belong to that goroutine.
+type loop struct {
+	ls     *loops
+	epfd   int
+	wakeFD int
+	batch  *engine.Batch
+	buf    []byte
+	events []syscall.EpollEvent
+	count  atomic.Int64 // sockets, to spread new ones
+
+	plain   []byte  // decrypted input; made when it is needed
+	answer  []byte  // what a codec answers
+	drained []*sock // sockets that reported room for output in this round
+	timed   []timer // sockets that have a deadline
+	paused  []*acceptor
+	swept   time.Time
+	accepts map[int32]*acceptor
+
+	asleep atomic.Bool // blocked in epoll_wait, or about to
+
+	mu       sync.Mutex
+	posted   []*sock  // under mu: to be looked at by the loop's goroutine
+	tasks    []func() // under mu
+	stopping bool     // under mu
+	hasWork  atomic.Bool
+}
+
+// A timer ends a socket that is still in the same phase at a time.
+type timer struct {
+	s     *sock
+	phase phase
+	at    time.Time
+}
+
+// sweepEvery is how often deadlines and paused listeners are looked at while
+// there are any.
+const sweepEvery = 250 * time.Millisecond
+
+// eventsAtOnce bounds a round, and with it the time until what was queued
+// while it lasted is written.
+const eventsAtOnce = 256
+
+func startLoops(d *Driver) (*loops, error) {
+	n := d.opts.Loops
+	if n == 0 {
+		n = defaultLoops(runtime.GOMAXPROCS(0))
+	}
+	ls := &loops{d: d}
+	ls.limitFiles()
+	for range n {
+		l, err := ls.open()
+		if err != nil {
+			for _, l := range ls.all {
+				l.release()
+			}
+			return nil, err
+		}
+		ls.all = append(ls.all, l)
+	}
+	for _, l := range ls.all {
+		ls.wg.Go(l.run)
+	}
+	return ls, nil
+}
+
+// defaultLoops leaves half of the processors to everything else: with small
+// messages the kernel's share of a write (the receive path of the peer) is
+// most of the work, and fewer loops mean larger batches. DESIGN.md of package
+// engine has the measurement.
+func defaultLoops(procs int) int { return max(1, procs/2) }
+
+func (ls *loops) open() (*loop, error) {
+	epfd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	wake, _, errno := syscall.Syscall(syscall.SYS_EVENTFD2, 0, syscall.O_CLOEXEC|syscall.O_NONBLOCK, 0)
+	if errno != 0 {
+		_ = syscall.Close(epfd)
+		return nil, errno
+	}
+	l := &loop{ls: ls, epfd: epfd, wakeFD: int(wake), batch: ls.d.eng.NewBatch(),
+		buf: make([]byte, ls.d.opts.ReadBuffer), events: make([]syscall.EpollEvent, eventsAtOnce),
+		accepts: map[int32]*acceptor{}}
+	if errno := epollControl(epfd, syscall.EPOLL_CTL_ADD, l.wakeFD, syscall.EPOLLIN, 0); errno != 0 {
+		l.release()
+		return nil, errno
+	}
+	return l, nil
+}
+
+func (l *loop) release() {
+	_ = syscall.Close(l.epfd) // nothing was written to these: closing cannot lose anything
+	_ = syscall.Close(l.wakeFD)
+}
+
+// stop ends the loops, after every socket was closed, and waits for them.
+func (ls *loops) stop() {
+	for _, l := range ls.all {
+		l.mu.Lock()
+		l.stopping = true
+		l.hasWork.Store(true)
+		l.mu.Unlock()
+		l.wake()
+	}
+	ls.wg.Wait()
+}
+
+func (ls *loops) limitFiles() {
+	_, usable := ls.d.files.limits()
+	ls.maxFD.Store(int64(usable))
+}
+
+// least is the loop with the fewest sockets.
+func (ls *loops) least() *loop {
+	best := ls.all[0]
+	for _, l := range ls.all[1:] {
+		if l.count.Load() < best.count.Load() {
+			best = l
+		}
+	}
+	return best
+}
+
+func (l *loop) run() {
+	defer l.release()
+	for {
+		for _, ev := range l.events[:l.wait()] {
+			l.handle(ev)
+		}
+		stopping := false
+		if l.hasWork.Load() {
+			stopping = l.work()
+		}
+		l.batch.Flush()
+		if len(l.drained) > 0 {
+			l.disarm()
+		}
+		if len(l.timed)+len(l.paused) > 0 {
+			l.sweep()
+		}
+		if stopping {
+			l.closeAll()
+			l.batch.Flush()
+			return
+		}
+	}
+}
+
+// wait returns the number of events. It asks without waiting first, which
+// costs a tenth of a blocking call's bookkeeping in the Go scheduler; then it
+// lets other goroutines run and asks again; only then it blocks.
+func (l *loop) wait() int {
+	if n := epollNow(l.epfd, l.events); n > 0 || l.hasWork.Load() {
+		return n
+	}
+	runtime.Gosched()
+	if n := epollNow(l.epfd, l.events); n > 0 || l.hasWork.Load() {
+		return n
+	}
+	timeout := -1
+	if len(l.timed)+len(l.paused) > 0 {
+		timeout = int(sweepEvery / time.Millisecond)
+	}
+	l.asleep.Store(true)
+	if l.hasWork.Load() {
+		timeout = 0
+	}
+	n, err := syscall.EpollWait(l.epfd, l.events, timeout)
+	l.asleep.Store(false)
+	if err != nil { // EINTR only: the descriptor and the buffer are ours
+		return 0
+	}
+	return n
+}
+
+// wake ends the wait of a loop that is blocked. Any goroutine may call it,
+// after it has left work.
+func (l *loop) wake() {
+	if l.asleep.CompareAndSwap(true, false) {
+		one := [8]byte{0: 1, 7: 1} // 1 in either byte order does: any value but 0 wakes
+		rawWrite(l.wakeFD, one[:])
+	}
+}
+
+// post asks the loop's goroutine to look at s.
+func (l *loop) post(s *sock) {
+	l.mu.Lock()
+	l.posted = append(l.posted, s)
+	l.hasWork.Store(true)
+	l.mu.Unlock()
+	l.wake()
+}
+
+// do runs f on the loop's goroutine. It reports false, and does nothing, when
+// the loop is ending.
+func (l *loop) do(f func()) bool {
+	l.mu.Lock()
+	if l.stopping {
+		l.mu.Unlock()
+		return false
+	}
+	l.tasks = append(l.tasks, f)
+	l.hasWork.Store(true)
+	l.mu.Unlock()
+	l.wake()
+	return true
+}
+
+// work does what others have asked for.
+func (l *loop) work() (stopping bool) {
+	l.mu.Lock()
+	posted, tasks := l.posted, l.tasks
+	l.posted, l.tasks = nil, nil
+	stopping = l.stopping
+	l.hasWork.Store(false)
+	l.mu.Unlock()
+	for _, f := range tasks {
+		f()
+	}
+	for _, s := range posted {
+		s.attend()
+	}
+	return stopping
+}
+
+// scratch is a buffer for what one TLS record holds.
+func (l *loop) scratch() []byte {
+	if l.plain == nil {
+		l.plain = make([]byte, 16<<10)
+	}
+	return l.plain
+}
+
+func (l *loop) handle(ev syscall.EpollEvent) {
+	if ev.Pad == 0 {
+		if a := l.accepts[ev.Fd]; a != nil {
+			a.accept()
+		} else if int(ev.Fd) == l.wakeFD {
+			var b [8]byte
+			rawRead(l.wakeFD, b[:])
+		}
+		return
+	}
+	// A socket may have been closed, and its number taken by another, earlier
+	// in this very round: the generation tells.
+	s := l.ls.table.get(int(ev.Fd))
+	if s == nil || s.gen != uint32(ev.Pad) || s.loop != l {
+		return
+	}
+	if ev.Events&syscall.EPOLLOUT != 0 {
+		s.drain()
+	}
+	if ev.Events&^uint32(syscall.EPOLLOUT) != 0 {
+		s.input(ev.Events)
+	}
+}
+
+// disarm stops waiting for room of the sockets that took all there was.
+func (l *loop) disarm() {
+	for i, s := range l.drained {
+		s.mu.Lock()
+		if s.flags&(gone|full) == 0 && s.flags&wantOut != 0 {
+			s.arm(s.flags &^ wantOut)
+		}
+		s.mu.Unlock()
+		l.drained[i] = nil
+	}
+	l.drained = l.drained[:0]
+}
+
+// sweep ends the sockets whose deadline has passed and lets paused listeners
+// try again.
+func (l *loop) sweep() {
+	now := time.Now()
+	if now.Sub(l.swept) < sweepEvery {
+		return
+	}
+	l.swept = now
+	keep := l.timed[:0]
+	for _, t := range l.timed {
+		switch {
+		case t.s.phase != t.phase: // it has come further in time
+		case now.After(t.at):
+			t.s.expire()
+		default:
+			keep = append(keep, t)
+		}
+	}
+	clear(l.timed[len(keep):])
+	l.timed = keep
+	paused := l.paused
+	l.paused = nil
+	for _, a := range paused {
+		a.resume()
+	}
+}
+
+// closeAll closes every socket of the loop; the driver is closing.
+func (l *loop) closeAll() {
+	for _, a := range l.accepts {
+		a.close()
+	}
+	l.ls.table.each(func(s *sock) {
+		if s.loop == l {
+			s.end(nil)
+		}
+	})
+}
+
+// maxFiles bounds the table of sockets, and so the descriptors that
+// connections may use; a higher limit of the process is not used up.
+const maxFiles = tableChunks * tableChunk
+
+const (
+	tableChunks = 4096
+	tableChunk  = 512
+)
+
+// A sockTable finds a socket by its descriptor, from any goroutine.
+type sockTable struct {
+	mu     sync.Mutex // to add a chunk
+	chunks [tableChunks]atomic.Pointer[[tableChunk]atomic.Pointer[sock]]
+}
+
+func (t *sockTable) get(fd int) *sock {
+	if c := t.chunks[fd/tableChunk].Load(); c != nil {
+		return c[fd%tableChunk].Load()
+	}
+	return nil
+}
+
+func (t *sockTable) set(fd int, s *sock) {
+	c := t.chunks[fd/tableChunk].Load()
+	if c == nil {
+		t.mu.Lock()
+		if c = t.chunks[fd/tableChunk].Load(); c == nil {
+			c = new([tableChunk]atomic.Pointer[sock])
+			t.chunks[fd/tableChunk].Store(c)
+		}
+		t.mu.Unlock()
+	}
+	c[fd%tableChunk].Store(s)
+}
+
+func (t *sockTable) each(f func(*sock)) {
+	for i := range t.chunks {
+		c := t.chunks[i].Load()
+		if c == nil {
+			continue
+		}
+		for j := range c {
+			if s := c[j].Load(); s != nil {
+				f(s)
+			}
+		}
+	}
+}

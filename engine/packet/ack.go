@@ -21,7 +21,7 @@ func (a *Ack) Type() Type { return a.Kind }
 // Decode fills a from the flags of the fixed header and the body; a.Kind must be set. It allocates for a reason string and
 // user properties only.
 func (a *Ack) Decode(v Version, flags byte, body []byte) error {
-	*a = Ack{Kind: a.Kind, User: a.User[:0]}
+	*a = Ack{Kind: a.Kind}
 	if err := checkFlags(v, a.Kind, flags); err != nil {
 		return err
 	}
@@ -45,7 +45,7 @@ func (a *Ack) Decode(v Version, flags byte, body []byte) error {
 		return nil
 	}
 	var err error
-	a.Reason, a.User, body, err = cutReason(body[3:], a.User)
+	a.Reason, a.User, body, err = cutReason(body[3:])
 	if err == nil && len(body) > 0 {
 		err = errLeftover
 	}
@@ -68,17 +68,16 @@ func ackCodeAllowed(kind Type, c ReasonCode) bool {
 	return false
 }
 
-// cutReason takes a property block of reason string and user properties off the front of body. It appends the user
-// properties to users.
-func cutReason(body []byte, users []UserProperty) (reason string, all []UserProperty, rest []byte, err error) {
+// cutReason takes a property block of reason string and user properties off the front of body.
+func cutReason(body []byte) (reason string, users []UserProperty, rest []byte, err error) {
 	r, rest, err := cutProperties(body, reasonAllowed, 1<<PropUser)
 	if err != nil {
-		return "", users, nil, err
+		return "", nil, nil, err
 	}
 	for len(r.rest) > 0 {
 		v, err := r.next()
 		if err != nil {
-			return "", users, nil, err
+			return "", nil, nil, err
 		}
 		if v.id == PropReasonString {
 			reason = string(v.data)

@@ -16,7 +16,7 @@ func (a *Auth) Type() Type { return TypeAuth }
 
 // Decode fills a from the flags of the fixed header and the body.
 func (a *Auth) Decode(v Version, flags byte, body []byte) error {
-	*a = Auth{User: a.User[:0]}
+	*a = Auth{}
 	if v < V5 {
 		return errType
 	}

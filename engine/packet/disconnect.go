@@ -19,7 +19,7 @@ func (d *Disconnect) Type() Type { return TypeDisconnect }
 // Decode fills d from the flags of the fixed header and the body. Whether the sender may use the code and the session
 // expiry interval is the receiver's question.
 func (d *Disconnect) Decode(v Version, flags byte, body []byte) error {
-	*d = Disconnect{User: d.User[:0]}
+	*d = Disconnect{}
 	if flags != 0 { // [MQTT-3.14.1-1]
 		return errFlags
 	}

@@ -4,7 +4,8 @@ package packet
 type Suback struct {
 	PacketID uint16
 	// Codes has one reason code for each filter of the SUBSCRIBE, in its order [MQTT-3.9.3-1]: the QoS granted, or a failure.
-	// In 3.x every failure is sent as 0x80 [MQTT-3.9.3-2]; 3.1 knows no failure and has to be answered as granted.
+	// In 3.x every failure is sent as 0x80 [MQTT-3.9.3-2]; 3.1 knows no failure and has to be answered as granted. Decode reuses
+	// the slice.
 	Codes []ReasonCode
 
 	// 5.0 only.
@@ -17,7 +18,7 @@ func (s *Suback) Type() Type { return TypeSuback }
 
 // Decode fills s from the flags of the fixed header and the body. Nothing in it aliases body.
 func (s *Suback) Decode(v Version, flags byte, body []byte) (err error) {
-	*s = Suback{Codes: s.Codes[:0], User: s.User[:0]}
+	*s = Suback{Codes: s.Codes[:0]}
 	if flags != 0 {
 		return errFlags
 	}
@@ -25,7 +26,7 @@ func (s *Suback) Decode(v Version, flags byte, body []byte) (err error) {
 		return err
 	}
 	if v >= V5 {
-		if s.Reason, s.User, body, err = cutReason(body, s.User); err != nil {
+		if s.Reason, s.User, body, err = cutReason(body); err != nil {
 			return err
 		}
 	}

@@ -7,7 +7,7 @@ type Subscribe struct {
 	PacketID       uint16
 	SubscriptionID uint32 // 5.0 only: 1 to MaxSubscriptionID, 0 for none
 	User           []UserProperty
-	Filters        []Subscription // at least one
+	Filters        []Subscription // at least one; Decode reuses the slice
 }
 
 // Subscription is one topic filter of a SUBSCRIBE with its options. The zero options are those of QoS 0 in 3.x.
@@ -33,7 +33,7 @@ func (s *Subscribe) Type() Type { return TypeSubscribe }
 
 // Decode fills s from the flags of the fixed header and the body. Nothing in it aliases body.
 func (s *Subscribe) Decode(v Version, flags byte, body []byte) error {
-	*s = Subscribe{User: s.User[:0], Filters: s.Filters[:0]}
+	*s = Subscribe{Filters: s.Filters[:0]}
 	if err := checkFlags(v, TypeSubscribe, flags); err != nil {
 		return err
 	}

@@ -6,7 +6,8 @@ type Unsuback struct {
 
 	// 5.0 only.
 
-	// Codes has one reason code for each filter of the UNSUBSCRIBE, in its order [MQTT-3.11.3-1].
+	// Codes has one reason code for each filter of the UNSUBSCRIBE, in its order [MQTT-3.11.3-1]. Decode reuses the
+	// slice.
 	Codes  []ReasonCode
 	Reason string // reason string, "" for none
 	User   []UserProperty
@@ -17,7 +18,7 @@ func (u *Unsuback) Type() Type { return TypeUnsuback }
 
 // Decode fills u from the flags of the fixed header and the body. Nothing in it aliases body.
 func (u *Unsuback) Decode(v Version, flags byte, body []byte) (err error) {
-	*u = Unsuback{Codes: u.Codes[:0], User: u.User[:0]}
+	*u = Unsuback{Codes: u.Codes[:0]}
 	if flags != 0 {
 		return errFlags
 	}
@@ -30,7 +31,7 @@ func (u *Unsuback) Decode(v Version, flags byte, body []byte) (err error) {
 		}
 		return nil
 	}
-	if u.Reason, u.User, body, err = cutReason(body, u.User); err != nil {
+	if u.Reason, u.User, body, err = cutReason(body); err != nil {
 		return err
 	}
 	if len(body) == 0 {

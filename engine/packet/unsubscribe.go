@@ -4,7 +4,7 @@ package packet
 type Unsubscribe struct {
 	PacketID uint16
 	User     []UserProperty // 5.0 only
-	Filters  []string       // at least one, none of them empty
+	Filters  []string       // at least one, none of them empty; Decode reuses the slice
 }
 
 // Type is TypeUnsubscribe.
@@ -12,7 +12,7 @@ func (u *Unsubscribe) Type() Type { return TypeUnsubscribe }
 
 // Decode fills u from the flags of the fixed header and the body. Nothing in it aliases body.
 func (u *Unsubscribe) Decode(v Version, flags byte, body []byte) (err error) {
-	*u = Unsubscribe{User: u.User[:0], Filters: u.Filters[:0]}
+	*u = Unsubscribe{Filters: u.Filters[:0]}
 	if err := checkFlags(v, TypeUnsubscribe, flags); err != nil {
 		return err
 	}

@@ -1,10 +1,11 @@
 # Each target is one line deep; what a line does stands in the script or tool that it calls.
 TOOL = go tool -modfile=tools/gen/go.mod
 
-.PHONY: gen gen-check
+.PHONY: gen gen-check lint-openapi
 
 # gen writes everything that is derived from the OpenAPI documents.
 gen:
+	go run ./tools/dialect
 	$(TOOL) oapi-codegen -config openapi/codegen-v2.yaml openapi/v2.yaml
 	$(TOOL) oapi-codegen -config openapi/codegen-v3.yaml openapi/v3.yaml
 	$(TOOL) oapi-codegen -config openapi/codegen-node.yaml openapi/node.yaml
@@ -12,3 +13,10 @@ gen:
 # gen-check regenerates and fails when the tree differs from what is committed.
 gen-check: gen
 	git diff --exit-code -- openapi gen
+
+# lint-openapi checks the OpenAPI documents against the rules of openapi/redocly.yaml.
+lint-openapi: tools/sdk/node_modules
+	npx --prefix tools/sdk redocly lint --config openapi/redocly.yaml
+
+tools/sdk/node_modules: tools/sdk/package-lock.json
+	npm ci --prefix tools/sdk && touch $@

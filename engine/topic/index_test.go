@@ -456,3 +456,29 @@ func BenchmarkNames(b *testing.B) {
 		})
 	}
 }
+
+// TestNamesMemory holds a name to its budget: 200 bytes beyond its text.
+func TestNamesMemory(t *testing.T) {
+	const n = 100_000
+	all := make([]string, n)
+	for i := range all {
+		all[i] = fmt.Sprintf("site/%d/device/temperature", i*7919%n)
+	}
+	value := new(int)
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	var names Names[int]
+	for _, name := range all {
+		names.Set(name, value)
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	got := float64(after.HeapAlloc-before.HeapAlloc) / n
+	t.Logf("%.0f bytes for each name beyond its text", got)
+	if got > 200 {
+		t.Errorf("got %.0f bytes, want at most 200", got)
+	}
+	runtime.KeepAlive(all)
+	runtime.KeepAlive(&names)
+}

@@ -42,7 +42,7 @@ func (a *Auth) Decode(v Version, flags byte, body []byte) error {
 		switch p.id {
 		case PropAuthMethod:
 			if len(p.data) == 0 {
-				return errAuthMethod
+				return errNoMethod
 			}
 			a.Method = string(p.data)
 		case PropAuthData:

@@ -379,7 +379,7 @@ var otherCases = []packetCase{
 	{"auth no property length", V5, frame(0xF0, 0x18), nil, errShort, false},
 	{"auth no method", V5, frame(0xF0, 0x18, 0), nil, errNoMethod, false},
 	{"auth data without method", V5, frame(0xF0, 0, block(0x16, "data")), nil, errNoMethod, false},
-	{"auth method empty", V5, frame(0xF0, 0x18, block(0x15, "")), nil, errAuthMethod, false},
+	{"auth method empty", V5, frame(0xF0, 0x18, block(0x15, "")), nil, errNoMethod, false},
 	{"auth property not allowed", V5, frame(0xF0, 0x18, block(0x15, "m", 0x11, 0, 0, 0, 0)), nil, errPropUnknown, false},
 	{"auth leftover", V5, frame(0xF0, 0x18, block(0x15, "m"), 0), nil, errLeftover, false},
 

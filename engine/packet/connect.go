@@ -2,8 +2,8 @@ package packet
 
 // Connect is a CONNECT packet.
 type Connect struct {
-	// Version is the protocol level. After an error it is what the client asked for, if Decode came that far: a level with
-	// which the refusal can be encoded (V5, or anything else for the return codes of 3.x), 0 if the protocol name is unknown.
+	// Version is the protocol level. After an error it is what the client asked for, if Decode came that far, and so the
+	// level with which a refusal can be encoded: V5 for reason codes, anything else for the return codes of 3.x.
 	Version    Version
 	CleanStart bool   // called Clean Session in 3.x
 	KeepAlive  uint16 // seconds, 0 for none
@@ -82,10 +82,10 @@ func (c *Connect) Decode(_ Version, flags byte, body []byte) error {
 		return errShort
 	}
 	level := Version(body[0])
+	c.Version = level
 	switch string(name) {
 	case "MQTT":
-		if level == V31 { // the level of the other name: not ours, but its refusal is of 3.x all the same
-			c.Version = level
+		if level == V31 { // the level of the other name
 			return errProtocolLevel
 		}
 	case "MQIsdp":
@@ -96,7 +96,6 @@ func (c *Connect) Decode(_ Version, flags byte, body []byte) error {
 	default:
 		return errProtocolName
 	}
-	c.Version = level
 	if level < V31 || level > V5 {
 		return errProtocolLevel
 	}

@@ -67,7 +67,7 @@ func disconnectCodeAllowed(c ReasonCode) bool {
 	switch c {
 	case NormalDisconnection, DisconnectWithWill, UnspecifiedError, MalformedPacket, ProtocolError,
 		ImplementationSpecificError, NotAuthorized, ServerBusy, ServerShuttingDown, BadAuthenticationMethod:
-		return true
+		return true // the table leaves the last one out, but section 2.4 has it for DISCONNECT
 	}
 	return c >= KeepAliveTimeout && c <= WildcardSubsNotSupported && c != PacketIdentifierInUse && c != PacketIdentifierNotFound
 }

@@ -209,7 +209,8 @@ func TestConnectVersionAfterError(t *testing.T) {
 		raw  []byte
 		want Version
 	}{
-		{frame(0x10, "MQTX", 4), 0},
+		{frame(0x10, "MQTX", 5), V5},
+		{frame(0x10, "MQ\xff", 5), 0},
 		{frame(0x10, "MQTT", 9), 9},
 		{frame(0x10, "MQTT", 5), V5},
 		{frame(0x10, "MQIsdp", 4), V31},

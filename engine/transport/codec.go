@@ -2,6 +2,7 @@ package transport
 
 import (
 	"bytes"
+	"errors"
 	"net"
 	"sync"
 	"time"
@@ -158,6 +159,14 @@ func (w *wire) SetWriteDeadline(t time.Time) error {
 		return nil
 	}
 	return w.Conn.SetWriteDeadline(t)
+}
+
+// CloseWrite ends the output, if the socket can do that alone.
+func (w *wire) CloseWrite() error {
+	if c, ok := w.Conn.(interface{ CloseWrite() error }); ok {
+		return c.CloseWrite()
+	}
+	return errors.ErrUnsupported
 }
 
 func (w *wire) Close() error {

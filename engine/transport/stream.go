@@ -2,6 +2,7 @@ package transport
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"sync"
@@ -29,6 +30,7 @@ type stream struct {
 	closing bool          // under mu: Close was called
 	failed  error         // under mu: why a write failed
 	wakeup  chan struct{} // one token: Resume was called, or the stream ends
+	written chan struct{} // closed when the last writer after Close is done
 }
 
 const (
@@ -42,7 +44,7 @@ var largeBuffers = sync.Pool{New: func() any { return new([streamLarge]byte) }}
 
 // stream lets a connection in and starts its goroutine.
 func (d *Driver) stream(l *Listener, c *carrier, info engine.ConnInfo) error {
-	s := &stream{d: d, nc: c.conn(), codec: c.codec, rest: c.rest, wakeup: make(chan struct{}, 1)}
+	s := &stream{d: d, nc: c.conn(), codec: c.codec, rest: c.rest, wakeup: make(chan struct{}, 1), written: make(chan struct{})}
 	conn, err := l.admit(info, s)
 	if err != nil {
 		return err
@@ -66,18 +68,27 @@ func (d *Driver) stream(l *Listener, c *carrier, info engine.ConnInfo) error {
 func (s *stream) read() {
 	err := s.readAll()
 	s.mu.Lock()
-	s.closing = true
+	peer := s.failed == nil && (s.closing || errors.Is(err, errOurs)) // the peer is still there
 	if err == nil {
 		err = s.failed
 	}
 	s.mu.Unlock()
+	if peer {
+		s.Close()
+	}
+	s.mu.Lock()
+	s.closing = true
+	s.mu.Unlock()
 	s.d.mu.Lock()
 	delete(s.d.streams, s)
 	s.d.mu.Unlock()
-	_ = s.nc.Close() // the second time, mostly; it carries nothing any more
 	s.call.Lock()
-	defer s.call.Unlock()
-	s.d.withBatch(func(b *engine.Batch) { s.conn.Closed(b, err) })
+	s.d.withBatch(func(b *engine.Batch) { s.conn.Closed(b, orderly(err)) })
+	s.call.Unlock()
+	if peer {
+		s.linger()
+	}
+	_ = s.nc.Close() // the second time, mostly; it carries nothing any more
 }
 
 // readAll reads until the end; nil means an orderly one.
@@ -85,7 +96,7 @@ func (s *stream) readAll() error {
 	var small [streamSmall]byte
 	if len(s.rest) > 0 {
 		if err := s.feed(s.rest); err != nil {
-			return orderly(err)
+			return err
 		}
 		s.rest = nil
 	}
@@ -93,7 +104,7 @@ func (s *stream) readAll() error {
 		n, err := s.nc.Read(small[:])
 		if n > 0 {
 			if ferr := s.feed(small[:n]); ferr != nil {
-				return orderly(ferr)
+				return ferr
 			}
 		}
 		// A full buffer means that there is more: borrow a large one for it.
@@ -101,7 +112,7 @@ func (s *stream) readAll() error {
 			err = s.readMuch()
 		}
 		if err != nil {
-			return orderly(err)
+			return err
 		}
 	}
 }
@@ -126,11 +137,13 @@ func (s *stream) readMuch() error {
 	}
 }
 
-// errStopped: the engine wants no more input, or has closed the stream.
-var errStopped = errors.New("stopped")
+// errOurs marks ends that are not the peer's doing: the engine has closed the
+// stream, or the codec did not like what it got.
+var errOurs = errors.New("ended by us")
 
+// orderly makes nil of what is no fault.
 func orderly(err error) error {
-	if err == io.EOF || errors.Is(err, errStopped) || errors.Is(err, net.ErrClosed) {
+	if err == io.EOF || err == errOurs || errors.Is(err, net.ErrClosed) {
 		return nil
 	}
 	return err
@@ -153,8 +166,11 @@ func (s *stream) feed(p []byte) error {
 				return err
 			}
 		}
+		if err == io.EOF {
+			return errOurs
+		}
 		if err != nil {
-			return err
+			return fmt.Errorf("%w: %w", errOurs, err)
 		}
 	}
 	return nil
@@ -163,7 +179,7 @@ func (s *stream) feed(p []byte) error {
 func (s *stream) give(p []byte) error {
 	for {
 		if s.isClosing() {
-			return nil // the peer talks on after our end
+			return errOurs // the peer talks on after our end
 		}
 		next := engine.ReadOn
 		s.call.Lock()
@@ -173,30 +189,21 @@ func (s *stream) give(p []byte) error {
 		case engine.ReadOn:
 			return nil
 		case engine.Stop:
-			s.awaitClose()
-			return errStopped
+			for !s.isClosing() { // the engine closes it, maybe after more output
+				<-s.wakeup
+			}
+			return errOurs
 		}
 		<-s.wakeup
-		if s.isClosing() {
-			return errStopped
-		}
 		p = nil // the engine has it; it works off what it kept
 	}
 }
 
-// awaitClose waits until the engine has closed the stream, which it may do
-// only after more output.
-func (s *stream) awaitClose() {
-	for !s.isClosing() {
-		<-s.wakeup
-	}
-	s.linger()
-}
-
-// linger lets the writer finish, and takes what the peer still sends, so that
-// our last words are not lost to a reset.
+// linger waits until the writer has finished, and then a moment for the peer to
+// end too, so that our last words are not lost to a reset.
 func (s *stream) linger() {
-	_ = s.nc.SetReadDeadline(time.Now().Add(lastWordTime)) // fails only if closed already
+	<-s.written
+	_ = s.nc.SetReadDeadline(time.Now().Add(lingerWait)) // fails only if closed already
 	_, _ = io.Copy(io.Discard, io.LimitReader(s.nc, 1<<20))
 }
 
@@ -210,7 +217,7 @@ func (s *stream) isClosing() bool {
 func (s *stream) answer(p []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.failed == nil && len(s.out)+len(p) <= streamMost {
+	if !s.closing && s.failed == nil && len(s.out)+len(p) <= streamMost {
 		s.out = append(s.out, p...)
 		s.startWriter()
 	}
@@ -269,10 +276,11 @@ func (s *stream) write() {
 		s.out = nil
 		if len(out) == 0 || s.failed != nil {
 			s.writing = false
-			closing := s.closing
+			last := s.closing
 			s.mu.Unlock()
-			if closing {
-				s.finish()
+			if last { // Close started or found this writer, and no other follows
+				s.endOutput()
+				close(s.written)
 			}
 			return
 		}
@@ -299,11 +307,10 @@ func (s *stream) write() {
 	}
 }
 
-// finish closes the connection once everything is written.
-func (s *stream) finish() {
+// endOutput tells the peer that nothing more comes.
+func (s *stream) endOutput() {
 	type half interface{ CloseWrite() error }
 	if c, ok := s.nc.(half); ok && c.CloseWrite() == nil {
-		_ = s.nc.SetReadDeadline(time.Now().Add(lingerWait)) // the reader waits for the peer's end
 		return
 	}
 	_ = s.nc.Close() // nothing is left to be written
@@ -334,7 +341,9 @@ func (s *stream) Close() {
 	if s.codec != nil {
 		s.out = s.codec.Bye(s.out)
 	}
-	_ = s.nc.SetWriteDeadline(time.Now().Add(lastWordTime)) // fails only if closed already
-	s.startWriter()                                         // also if there is nothing to write: it ends the connection
+	// These fail only if it is closed already.
+	_ = s.nc.SetWriteDeadline(time.Now().Add(lastWordTime))
+	_ = s.nc.SetReadDeadline(time.Now()) // wakes the reader
+	s.startWriter()                      // also if there is nothing to write: it ends the output
 	s.wake()
 }

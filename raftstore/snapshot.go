@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"slices"
 )
 
 // A stream of records holds all metadata: snapshots and backups are made of
@@ -238,12 +239,20 @@ type streamReader struct {
 	err error
 }
 
+// bytes reads n bytes; after an error they are 0. A length that lies costs no
+// more memory than there is input.
 func (s *streamReader) bytes(n int) []byte {
-	b := make([]byte, n)
-	if s.err == nil {
-		_, s.err = io.ReadFull(s.r, b)
-		s.crc = crc32.Update(s.crc, castagnoli, b)
+	const chunk = 64 << 10
+	b := make([]byte, 0, min(n, chunk))
+	for len(b) < n && s.err == nil {
+		at := len(b)
+		b = slices.Grow(b, min(n-at, chunk))[:at+min(n-at, chunk)]
+		_, s.err = io.ReadFull(s.r, b[at:])
 	}
+	if s.err != nil {
+		return make([]byte, min(n, chunk))
+	}
+	s.crc = crc32.Update(s.crc, castagnoli, b)
 	return b
 }
 

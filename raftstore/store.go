@@ -27,7 +27,9 @@ const Cluster = ""
 
 // Options say where a store is and how large it may grow. Dir is needed.
 type Options struct {
-	Dir    string       // the data directory; made when it is not there
+	// Dir is a directory of the store's own, such as metadata in the data
+	// directory of the node; made when it is not there. The store locks it.
+	Dir    string
 	Logger *slog.Logger // nil: nothing is logged
 	Limits Limits
 
@@ -39,7 +41,8 @@ type Options struct {
 	// peers that does not lead by then fails; one with peers goes on without.
 	LeaderWait time.Duration
 
-	join bool // do not form a cluster: wait to be added to one
+	join bool               // do not form a cluster: wait to be added to one
+	tune func(*raft.Config) // for tests
 }
 
 // Limits bound what can be stored. Zero values are the defaults, in brackets.
@@ -82,7 +85,7 @@ type Store struct {
 	closeErr  error
 }
 
-// Open takes the data directory and starts the store. It returns when the node
+// Open takes the directory and starts the store. It returns when the node
 // leads (without peers) or knows a leader, and every write that was ever
 // acknowledged can be read. Errors: [ErrInUse], [ErrNewer], [ErrNoLeader], and
 // those of the file system.
@@ -119,6 +122,9 @@ func (s *Store) start(o Options) error {
 		transport = newLone(raft.ServerAddress(s.dir.nodeID))
 	}
 	cfg := s.raftConfig(hlog)
+	if o.tune != nil {
+		o.tune(cfg)
+	}
 	if s.logs, err = openLogs(path); err != nil {
 		return err
 	}
@@ -231,7 +237,7 @@ func (s *Store) awaitLeader(most time.Duration) error {
 	}
 }
 
-// Close stops the store and lets go of the data directory. It is idempotent.
+// Close stops the store and lets go of the directory. It is idempotent.
 func (s *Store) Close() error {
 	s.closeOnce.Do(func() {
 		var errs []error

@@ -4,11 +4,17 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/hashicorp/raft"
 	"go.uber.org/goleak"
 )
 
@@ -211,5 +217,376 @@ func TestBans(t *testing.T) {
 	}
 	if err := s.DeleteBan(ctx, BanIPAddress, "10.0.0.1"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("delete again: got %v, want %v", err, ErrNotFound)
+	}
+}
+
+func TestConfig(t *testing.T) {
+	s, ctx := open(t, Options{}), context.Background()
+	const n1, n2 = "node-1", "node-2"
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(s.SetConfig(ctx, n1, "retainer.max_payload_size", "1MB"))
+	must(s.SetPluginConfig(ctx, n1, "retainer", []Pair{{"retainer.max_payload_size", "2MB"}, {"retainer.expiry_interval", "1h"}},
+		[]string{"retainer.max_payload_size", "retainer.expiry_interval"}))
+	if got := s.View().Config(n1); len(got) != 0 {
+		t.Errorf("the plugin's configuration was set last, but the node's own value is still there: %v", got)
+	}
+	must(s.SetConfig(ctx, n1, "retainer.expiry_interval", "2h"))
+	if got, _ := s.View().PluginConfig(n1, "retainer"); len(got) != 1 || got[0].Value != "2MB" {
+		t.Errorf("the node's value was set last, but the plugin's is still there: %v", got)
+	}
+	must(s.SetConfig(ctx, n2, "log.level", "debug"))
+	must(s.SetConfig(ctx, Cluster, "log.level", "info"))
+	must(s.SetConfig(ctx, Cluster, "retainer.max_payload_size", "3MB"))
+	v := s.View()
+	if got := v.Config(n2); len(got) != 0 {
+		t.Errorf("the cluster's value was set last, but node 2's is still there: %v", got)
+	}
+	if got, _ := v.PluginConfig(n1, "retainer"); len(got) != 0 {
+		t.Errorf("the cluster's value was set last, but the plugin's is still there: %v", got)
+	}
+	if got := v.Config(Cluster); len(got) != 2 || got["log.level"] != "info" {
+		t.Errorf("cluster: got %v", got)
+	}
+	must(s.SetPluginState(ctx, n1, "recon", true))
+	must(s.SetPluginState(ctx, n1, "retainer", false))
+	must(s.SetPluginState(ctx, n2, "retainer", true))
+	must(s.DeleteConfig(ctx, Cluster, "log.level"))
+	s = reopen(t, s)
+	if got := s.View().PluginStates(n1); len(got) != 2 || !got["recon"] || got["retainer"] {
+		t.Errorf("plugin states after restart: got %v", got)
+	}
+	if got := s.View().Config(Cluster); len(got) != 1 {
+		t.Errorf("cluster after restart: got %v", got)
+	}
+	if err := s.DeleteConfig(ctx, Cluster, "log.level"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("delete again: got %v, want %v", err, ErrNotFound)
+	}
+	if err := s.SetConfig(ctx, Cluster, "k", strings.Repeat("x", maxValue+1)); !errors.Is(err, ErrInvalid) {
+		t.Errorf("a long value: got %v, want %v", err, ErrInvalid)
+	}
+}
+
+func TestCredentials(t *testing.T) {
+	s, ctx := open(t, Options{Limits: Limits{Credentials: 3}}), context.Background()
+	put := func(kind, id, algo, password string, when When) error {
+		c, err := NewCredential(kind, id, algo, password)
+		if err != nil {
+			return err
+		}
+		return s.PutCredential(ctx, c, when)
+	}
+	for _, tc := range []struct {
+		name, kind, id, algo string
+		when                 When
+		want                 error
+	}{
+		{"update of nobody", "auth_username", "u", "sha256", IfPresent, ErrNotFound},
+		{"add", "auth_username", "u", "plain", IfAbsent, nil},
+		{"add again", "auth_username", "u", "sha", IfAbsent, ErrExists},
+		{"update", "auth_username", "u", "sha", IfPresent, nil},
+		{"same id, other kind", "auth_clientid", "u", "md5", IfAbsent, nil},
+		{"another", "auth_username", "v", "md5", Always, nil},
+		{"one too many", "auth_username", "w", "md5", Always, ErrLimit},
+		{"replace at the limit", "auth_username", "v", "sha256", Always, nil},
+		{"unknown hash", "auth_username", "v", "rot13", Always, ErrInvalid},
+	} {
+		if err := put(tc.kind, tc.id, tc.algo, "secret", tc.when); !errors.Is(err, tc.want) {
+			t.Errorf("%s: got %v, want %v", tc.name, err, tc.want)
+		}
+	}
+	rows, n := s.View().Credentials("auth_username", 1, 5)
+	if n != 2 || len(rows) != 1 || rows[0].ID != "v" {
+		t.Errorf("page: got %v of %d", rows, n)
+	}
+	c, ok := s.View().Credential("auth_username", "u")
+	if !ok || !c.Check("secret") || c.Check("Secret") || c.Algo != "sha" {
+		t.Errorf("credential: got %v %v", c, ok)
+	}
+	if text := fmt.Sprintf("%v %+v %s", c, c, c.Hash); strings.Contains(text, string(c.Hash)) {
+		t.Errorf("a hash was printed: %s", text)
+	}
+	if err := s.DeleteCredential(ctx, "auth_username", "u"); err != nil {
+		t.Error(err)
+	}
+	if err := s.DeleteCredential(ctx, "auth_username", "u"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("delete again: got %v, want %v", err, ErrNotFound)
+	}
+}
+
+func TestBackup(t *testing.T) {
+	a, b, ctx := open(t, Options{}), open(t, Options{}), context.Background()
+	secret, err := a.CreateApplication(ctx, Application{ID: "app", Status: true}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range []error{
+		a.CreateUser(ctx, "u", "pw", "t"),
+		a.SetConfig(ctx, a.NodeID(), "log.level", "debug"),
+		a.SetPluginState(ctx, a.NodeID(), "recon", true),
+		b.CreateUser(ctx, "gone", "pw", ""),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	var file bytes.Buffer
+	if err := a.Backup(&file); err != nil {
+		t.Fatal(err)
+	}
+	for cut := 0; cut < file.Len(); cut += 50 {
+		if err := b.Restore(bytes.NewReader(file.Bytes()[:cut])); !errors.Is(err, ErrInvalid) {
+			t.Fatalf("a backup cut at %d: got %v, want %v", cut, err, ErrInvalid)
+		}
+	}
+	if _, there := b.View().User("gone"); !there {
+		t.Fatal("a damaged backup has changed something")
+	}
+	watch := b.Watch(Users)
+	if err := b.Restore(&file); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-watch:
+	default:
+		t.Error("the watcher was not woken")
+	}
+	check := func(when string) {
+		t.Helper()
+		v := b.View()
+		if _, there := v.User("gone"); there {
+			t.Errorf("%s: what is not in the backup is still there", when)
+		}
+		if u, ok := v.User("u"); !ok || !u.Check("pw") {
+			t.Errorf("%s: user: got %v %v", when, u, ok)
+		}
+		if !v.CheckApplication("app", secret, time.Now()) {
+			t.Errorf("%s: the application cannot log in", when)
+		}
+		if v.Config(b.NodeID())["log.level"] != "debug" || !v.PluginStates(b.NodeID())["recon"] {
+			t.Errorf("%s: what was the node's is not this node's", when)
+		}
+	}
+	check("at once")
+	b = reopen(t, b)
+	check("after restart")
+	if err := b.CreateUser(ctx, "later", "pw", ""); err != nil {
+		t.Fatal(err)
+	}
+	b = reopen(t, b)
+	check("after a write and restart")
+	if _, there := b.View().User("later"); !there {
+		t.Error("a write after the restore is gone")
+	}
+}
+
+func TestDirectory(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		prepare func(t *testing.T, dir string)
+		want    error
+		text    string
+	}{
+		{"newer format", func(t *testing.T, dir string) { write(t, dir, "format", "2\n") }, ErrNewer, "format 2"},
+		{"no format", func(t *testing.T, dir string) { write(t, dir, "format", "hello") }, nil, "holds no format"},
+		{"short key", func(t *testing.T, dir string) { write(t, dir, "seal.key", "x") }, nil, "key of 1 bytes"},
+		{"a file in the way", func(t *testing.T, dir string) { write(t, dir, "raft", "x") }, nil, "raft"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			dir := t.TempDir()
+			tc.prepare(t, dir)
+			s, err := Open(Options{Dir: dir})
+			if err == nil {
+				s.Close() // the test has failed already
+				t.Fatal("no error")
+			}
+			if tc.want != nil && !errors.Is(err, tc.want) || !strings.Contains(err.Error(), tc.text) {
+				t.Errorf("got %v, want %v with %q", err, tc.want, tc.text)
+			}
+		})
+	}
+	t.Run("modes", func(t *testing.T) {
+		s := open(t, Options{Dir: filepath.Join(t.TempDir(), "a", "b")})
+		for _, name := range []string{"seal.key", "node_id", "raft/raft.db"} {
+			info, err := os.Stat(filepath.Join(s.dir.path, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := info.Mode().Perm(); got != 0o600 {
+				t.Errorf("%s: mode %v, want 0600", name, got)
+			}
+		}
+	})
+}
+
+func write(t *testing.T, dir, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestHalfFormed opens a directory of a node that was killed after the vote and
+// before the first entry of its cluster.
+func TestHalfFormed(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "raft"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	logs, err := openLogs(filepath.Join(dir, "raft"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(logs.SetUint64([]byte("CurrentTerm"), 1), logs.Close()); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, Options{Dir: dir})
+	if err := s.SetConfig(context.Background(), Cluster, "k", "v"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestClosed(t *testing.T) {
+	s := open(t, Options{})
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.SetConfig(context.Background(), Cluster, "k", "v"); !errors.Is(err, ErrClosed) {
+		t.Errorf("write: got %v, want %v", err, ErrClosed)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := s.SetConfig(ctx, Cluster, "k", "v"); !errors.Is(err, context.Canceled) {
+		t.Errorf("write with an ended context: got %v, want %v", err, context.Canceled)
+	}
+}
+
+// TestSteadyStore lets the disk refuse a vote: raft hears of it only once it is
+// kept.
+func TestSteadyStore(t *testing.T) {
+	disk := &refusing{times: 3}
+	s := &steadyStore{StableStore: disk, log: slog.New(slog.DiscardHandler)}
+	if err := s.SetUint64([]byte("CurrentTerm"), 7); err != nil || disk.value != 7 || disk.times != 0 {
+		t.Errorf("got %v, value %d, %d refusals left", err, disk.value, disk.times)
+	}
+}
+
+type refusing struct {
+	raft.StableStore
+	times int
+	value uint64
+}
+
+func (r *refusing) SetUint64(_ []byte, v uint64) error {
+	if r.times > 0 {
+		r.times--
+		return errors.New("no space left on device")
+	}
+	r.value = v
+	return nil
+}
+
+// TestPeers adds two nodes to a cluster of one, stops the one that leads, and
+// looks for every acknowledged write on the others.
+func TestPeers(t *testing.T) {
+	ctx := context.Background()
+	var stores []*Store
+	var transports []*raft.InmemTransport
+	for i := range 3 {
+		addr, tr := raft.NewInmemTransport(raft.ServerAddress(fmt.Sprint("n", i)))
+		transports = append(transports, tr)
+		for _, other := range transports[:i] {
+			other.Connect(addr, tr)
+			tr.Connect(other.LocalAddr(), other)
+		}
+		s := open(t, Options{Transport: tr, join: i > 0, LeaderWait: time.Second, tune: func(c *raft.Config) {
+			c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = 200*time.Millisecond, 200*time.Millisecond, 100*time.Millisecond
+		}})
+		stores = append(stores, s)
+		if i == 0 {
+			poll(t, "node 0 leads", s.Leads)
+			continue
+		}
+		if err := s.SetConfig(ctx, Cluster, "k", "v"); !errors.Is(err, ErrNoLeader) {
+			t.Errorf("write before it was added: got %v, want %v", err, ErrNoLeader)
+		}
+		if err := stores[0].raft.AddVoter(raft.ServerID(s.NodeID()), addr, 0, 5*time.Second).Error(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := stores[0].SetConfig(ctx, Cluster, "k", "v"); err != nil {
+		t.Fatal(err)
+	}
+	poll(t, "all nodes have the value", func() bool {
+		return stores[1].View().Config(Cluster)["k"] == "v" && stores[2].View().Config(Cluster)["k"] == "v"
+	})
+	if err := stores[1].SetConfig(ctx, Cluster, "k", "w"); !errors.Is(err, ErrNotLeader) {
+		t.Errorf("write on a follower: got %v, want %v", err, ErrNotLeader)
+	}
+	if err := stores[0].Close(); err != nil {
+		t.Fatal(err)
+	}
+	poll(t, "another node leads", func() bool { return stores[1].Leads() || stores[2].Leads() })
+	leader := stores[1]
+	if stores[2].Leads() {
+		leader = stores[2]
+	}
+	if err := leader.SetConfig(ctx, Cluster, "k", "x"); err != nil {
+		t.Fatal(err)
+	}
+	for _, tr := range transports {
+		tr.Close() // fails for none
+	}
+}
+
+func poll(t *testing.T, what string, f func() bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); !f(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not within 10 s: %s", what)
+		}
+	}
+}
+
+func BenchmarkWrite(b *testing.B) {
+	write := func(b *testing.B, s *Store) {
+		if err := s.SetConfig(context.Background(), Cluster, "k", "v"); err != nil {
+			b.Error(err)
+		}
+	}
+	b.Run("callers=1", func(b *testing.B) {
+		s := open(b, Options{})
+		for b.Loop() {
+			write(b, s)
+		}
+	})
+	b.Run("callers=64", func(b *testing.B) {
+		s := open(b, Options{})
+		b.SetParallelism(64 / runtime.GOMAXPROCS(0))
+		b.ResetTimer()
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				write(b, s)
+			}
+		})
+	})
+}
+
+func BenchmarkBanned(b *testing.B) {
+	f := newFSM()
+	st := f.current.Load()
+	for i := range 100_000 {
+		next := *st
+		next.putBan(&putBan{Ban{As: BanClientID, Who: fmt.Sprint("c", i)}, 1 << 20})
+		st = &next
+	}
+	v, now, addr := View{s: st}, time.Now(), netip.MustParseAddr("10.0.0.1")
+	b.ReportAllocs()
+	for b.Loop() {
+		v.Banned("c77777x", "user", addr, now)
 	}
 }

@@ -51,6 +51,9 @@ type Overrides struct {
 	Cluster map[string]string
 	Plugin  map[string]string
 	Node    map[string]string
+	// Replaced are the plugins whose whole configuration is in Plugin: what file,
+	// environment and flags say about their keys does not hold.
+	Replaced []string
 }
 
 // Table returns the table under this snapshot.
@@ -67,7 +70,9 @@ func (c *Config) Notices() []string { return slices.Clone(c.notices) }
 func (c *Config) With(o Overrides) (*Config, error) {
 	l := loader{table: c.table, set: map[string]entry{}, hot: true}
 	for k, e := range c.base {
-		l.set[k] = e
+		if e.key.Plugin == "" || !slices.Contains(o.Replaced, e.key.Plugin) {
+			l.set[k] = e
+		}
 	}
 	l.layer(OriginCluster, o.Cluster)
 	l.layer(OriginPlugin, o.Plugin)

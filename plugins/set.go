@@ -55,7 +55,8 @@ type Set struct {
 
 type entry struct {
 	Descriptor
-	running Plugin // nil: not active
+	running Plugin         // nil: not active
+	config  *config.Config // that it runs with
 }
 
 // NewSet makes a Set of the given plugins; none is started. It panics on two
@@ -251,27 +252,32 @@ func (s *Set) setConfig(ctx context.Context, e *entry, set map[string]string) er
 	return nil
 }
 
-// Refresh brings the active plugins from one configuration of the node to another:
-// those of which a key differs. Every plugin is tried; one that refuses goes on with
-// its old values.
-func (s *Set) Refresh(ctx context.Context, from, to *config.Config) error {
-	changed := make(map[string]bool)
-	for _, c := range config.Diff(from, to) {
-		if k, _, ok := to.Table().Lookup(c.Key); ok {
-			changed[k.Plugin] = true
-		}
-	}
+// Refresh brings the active plugins to a configuration: those that run with other
+// values of their keys. Every plugin is tried; one that refuses goes on with its
+// old values.
+func (s *Set) Refresh(ctx context.Context, to *config.Config) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var errs []error
 	for _, name := range s.order {
-		if e := s.entries[name]; e.running != nil && changed[name] {
-			if err := s.apply(ctx, e, from, to); err != nil {
+		if e := s.entries[name]; e.running != nil && differs(e.config, to, name) {
+			if err := s.apply(ctx, e, e.config, to); err != nil {
 				errs = append(errs, err)
 			}
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// differs reports whether two configurations differ in a key of a plugin.
+func differs(from, to *config.Config, name string) bool {
+	if from == to {
+		return false
+	}
+	return slices.ContainsFunc(config.Diff(from, to), func(c config.Change) bool {
+		k, _, ok := to.Table().Lookup(c.Key)
+		return ok && k.Plugin == name
+	})
 }
 
 // find returns the entry of a name with or without prefix. Called with mu held.
@@ -302,7 +308,7 @@ func (s *Set) start(ctx context.Context, e *entry, cfg *config.Config) error {
 	if err != nil {
 		return named(e.Name, fmt.Errorf("start: %w", err))
 	}
-	e.running = p
+	e.running, e.config = p, cfg
 	return nil
 }
 
@@ -329,6 +335,7 @@ func (s *Set) apply(ctx context.Context, e *entry, from, to *config.Config) erro
 	if err := c.Configure(ctx, to); err != nil {
 		return named(e.Name, err)
 	}
+	e.config = to
 	return nil
 }
 

@@ -118,13 +118,6 @@ var propertyKinds = [propertyCount]kind{
 // propertySet is a set of property identifiers, one bit each.
 type propertySet uint64
 
-func setOf(ids ...PropertyID) (s propertySet) {
-	for _, id := range ids {
-		s |= 1 << id
-	}
-	return s
-}
-
 // property is one decoded property. Its byte fields alias the input.
 type property struct {
 	id    PropertyID

@@ -287,10 +287,10 @@ func BenchmarkTree(b *testing.B) {
 		run := func(name string, f func(i int)) {
 			b.Run(fmt.Sprintf("%s/%d", name, n), func(b *testing.B) {
 				b.ReportAllocs()
-				b.ReportMetric(size, "B/entry")
 				for i := 0; b.Loop(); i++ {
 					f(i % n)
 				}
+				b.ReportMetric(size, "B/entry")
 			})
 		}
 		run("DeleteSet", func(i int) {

@@ -1,0 +1,110 @@
+package admin
+
+import (
+	"context"
+	"errors"
+)
+
+// Clients lists the open connections of one node, or of all for node "".
+func (s *Service) Clients(ctx context.Context, node string, w Window) (Page[Client], error) {
+	return list(ctx, s, node, w, func(ctx context.Context, n Node, offset, limit int) ([]Client, int, error) {
+		return n.Clients(ctx, offset, limit)
+	})
+}
+
+// Client returns the connection of a client id on one node, or on any for
+// node "": one row or none.
+func (s *Service) Client(ctx context.Context, node, id string) ([]Client, error) {
+	return askAll(ctx, s, node, func(ctx context.Context, n Node) ([]Client, error) { return n.Client(ctx, id) })
+}
+
+// ClientsByUsername returns the connections of a user name on one node, or on
+// all for node "".
+func (s *Service) ClientsByUsername(ctx context.Context, node, username string) ([]Client, error) {
+	return askAll(ctx, s, node, func(ctx context.Context, n Node) ([]Client, error) { return n.ClientsByUsername(ctx, username) })
+}
+
+// Kick closes the connection of a client id, wherever it is. ClientOffline.
+func (s *Service) Kick(ctx context.Context, id string) error {
+	return s.onOwner(ctx, "", ClientOffline, func(n Node) error { return n.Kick(ctx, id) })
+}
+
+// CleanACL forgets the cached decisions of a connection on one topic.
+// ClientOffline.
+func (s *Service) CleanACL(ctx context.Context, id, topic string) error {
+	return s.onOwner(ctx, "", ClientOffline, func(n Node) error { return n.CleanACL(ctx, id, topic) })
+}
+
+// CleanACLAll forgets the cached decisions of every connection of the cluster.
+func (s *Service) CleanACLAll(ctx context.Context) error {
+	_, err := each(ctx, s, func(ctx context.Context, n Node) (struct{}, error) { return struct{}{}, n.CleanACLAll(ctx) })
+	return err
+}
+
+// ReloadACL makes one node, or every one for node "", read its ACL file again.
+func (s *Service) ReloadACL(ctx context.Context, node string) error {
+	_, err := askAll(ctx, s, node, func(ctx context.Context, n Node) ([]struct{}, error) { return nil, n.ReloadACL(ctx) })
+	return err
+}
+
+// Sessions lists the sessions of one node, or of all for node "".
+func (s *Service) Sessions(ctx context.Context, node string, w Window) (Page[Session], error) {
+	return list(ctx, s, node, w, func(ctx context.Context, n Node, offset, limit int) ([]Session, int, error) {
+		return n.Sessions(ctx, offset, limit)
+	})
+}
+
+// Session returns the session of a client id on one node, or on any for node
+// "": one row or none.
+func (s *Service) Session(ctx context.Context, node, id string) ([]Session, error) {
+	return askAll(ctx, s, node, func(ctx context.Context, n Node) ([]Session, error) { return n.Session(ctx, id) })
+}
+
+// DropSession ends a session for good, on one node or wherever it is for node
+// "". SessionNotFound.
+func (s *Service) DropSession(ctx context.Context, node, id string) error {
+	return s.onOwner(ctx, node, SessionNotFound, func(n Node) error { return n.DropSession(ctx, id) })
+}
+
+// Subscriptions lists the subscriptions of one node, or of all for node "".
+func (s *Service) Subscriptions(ctx context.Context, node string, w Window) (Page[Subscription], error) {
+	return list(ctx, s, node, w, func(ctx context.Context, n Node, offset, limit int) ([]Subscription, int, error) {
+		return n.Subscriptions(ctx, offset, limit)
+	})
+}
+
+// SubscriptionsOf returns the subscriptions of a client id on one node, or on
+// any for node "".
+func (s *Service) SubscriptionsOf(ctx context.Context, node, id string) ([]Subscription, error) {
+	return askAll(ctx, s, node, func(ctx context.Context, n Node) ([]Subscription, error) { return n.SubscriptionsOf(ctx, id) })
+}
+
+// Routes lists the routes of the cluster: one row for each filter and node.
+func (s *Service) Routes(ctx context.Context, w Window) (Page[Route], error) {
+	return list(ctx, s, "", w, func(ctx context.Context, n Node, offset, limit int) ([]Route, int, error) {
+		return n.Routes(ctx, offset, limit)
+	})
+}
+
+// RoutesOf returns the routes of exactly this filter; nothing is matched.
+func (s *Service) RoutesOf(ctx context.Context, filter string) ([]Route, error) {
+	return askAll(ctx, s, "", func(ctx context.Context, n Node) ([]Route, error) { return n.RoutesOf(ctx, filter) })
+}
+
+// onOwner runs an action on the nodes in scope until one of them owns what it
+// is about. A node that does not answers with the kind absent.
+func (s *Service) onOwner(ctx context.Context, node string, absent Kind, act func(Node) error) error {
+	nodes, err := s.scope(node)
+	if err != nil {
+		return err
+	}
+	var none error
+	for _, n := range nodes {
+		err := act(n)
+		if !errors.Is(err, &Error{Kind: absent}) {
+			return err
+		}
+		none = err
+	}
+	return none
+}

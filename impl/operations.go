@@ -1,0 +1,176 @@
+package impl
+
+import (
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/routers"
+)
+
+// operation is one call of a specification: a method and a path template.
+type operation struct {
+	id       string
+	segments []segment
+	literal  int // bytes of literal segments: the more, the better a match
+	route    *routers.Route
+	body     *openapi3.Schema // of the JSON body; nil without one
+}
+
+// segment is one level of a path template: a literal or a parameter.
+type segment struct {
+	text  string
+	param bool
+	// wide parameters may hold slashes, written raw or as %2F.
+	wide bool
+}
+
+// operations are the calls of one version by method, best literal first.
+type operations struct {
+	prefix   string // "/api/v2"
+	byMethod map[string][]*operation
+	// collapse joins repeated slashes between literals, as v3 does.
+	collapse bool
+}
+
+// match is an operation with the values of its path parameters, percent-decoded
+// exactly once.
+type match struct {
+	op     *operation
+	params map[string]string
+}
+
+// newOperations reads the calls of a specification that is served below prefix.
+func newOperations(doc *openapi3.T, prefix string, collapse bool) *operations {
+	ops := &operations{prefix: prefix, byMethod: make(map[string][]*operation), collapse: collapse}
+	for path, item := range doc.Paths.Map() {
+		path = strings.TrimPrefix(path, prefix)
+		for method, o := range item.Operations() {
+			op := &operation{
+				id:       o.OperationID,
+				segments: template(path),
+				route: &routers.Route{
+					Spec: doc, Path: path, PathItem: item, Method: method, Operation: o,
+				},
+			}
+			for _, s := range op.segments {
+				if !s.param {
+					op.literal += len(s.text)
+				}
+			}
+			if o.RequestBody != nil {
+				if media := o.RequestBody.Value.Content.Get("application/json"); media != nil && media.Schema != nil {
+					op.body = media.Schema.Value
+				}
+			}
+			ops.byMethod[method] = append(ops.byMethod[method], op)
+		}
+	}
+	for _, list := range ops.byMethod {
+		slices.SortFunc(list, func(a, b *operation) int {
+			if a.literal != b.literal {
+				return b.literal - a.literal
+			}
+			return strings.Compare(a.route.Path, b.route.Path)
+		})
+	}
+	return ops
+}
+
+func template(path string) []segment {
+	var out []segment
+	for part := range strings.SplitSeq(strings.Trim(path, "/"), "/") {
+		name, param := strings.CutPrefix(part, "{")
+		name = strings.TrimSuffix(name, "}")
+		out = append(out, segment{text: name, param: param, wide: param && name != "node" && name != "node_name"})
+	}
+	return out
+}
+
+// find returns the operation that a request means. escaped is the path as the
+// client wrote it, prefix included. Of all templates of the method that fit,
+// the one with the longest literals wins; within it a parameter before a
+// literal takes as little as it can, so that the first /acl/ splits.
+func (o *operations) find(method, escaped string) (match, bool) {
+	rest := strings.TrimPrefix(escaped, o.prefix)
+	rest = strings.TrimPrefix(rest, "/")
+	if o.collapse {
+		rest = strings.TrimLeft(rest, "/")
+	}
+	rest = strings.TrimSuffix(rest, "/") // always optional
+	parts := strings.Split(rest, "/")
+	for _, op := range o.byMethod[method] {
+		if params, ok := o.fit(op.segments, parts, nil); ok {
+			return match{op, params}, true
+		}
+	}
+	// "routes//" is the list with one slash too many, not a topic without text.
+	if o.collapse && strings.HasSuffix(rest, "/") {
+		return o.find(method, o.prefix+"/"+strings.TrimRight(rest, "/"))
+	}
+	return match{}, false
+}
+
+// fit matches the rest of a template with the rest of a path.
+func (o *operations) fit(segments []segment, parts []string, params map[string]string) (map[string]string, bool) {
+	if len(segments) == 0 {
+		return params, len(parts) == 0
+	}
+	if len(parts) == 0 {
+		return nil, false
+	}
+	head := segments[0]
+	if !head.param {
+		text, err := url.PathUnescape(parts[0])
+		if err != nil || text != head.text {
+			return nil, false
+		}
+		rest := parts[1:]
+		// Repeated slashes before a literal or a node name mean one; before
+		// anything else they belong to the id or topic.
+		for o.collapse && len(rest) > 1 && rest[0] == "" && len(segments) > 1 && !segments[1].wide {
+			rest = rest[1:]
+		}
+		return o.fit(segments[1:], rest, params)
+	}
+	longest := 1
+	if head.wide {
+		longest = len(parts)
+	}
+	for n := 1; n <= longest; n++ {
+		value, err := url.PathUnescape(strings.Join(parts[:n], "/"))
+		if err != nil || value == "" {
+			continue
+		}
+		if params, ok := o.fit(segments[1:], parts[n:], params); ok {
+			if params == nil {
+				params = make(map[string]string)
+			}
+			params[head.text] = value
+			return params, true
+		}
+	}
+	return nil, false
+}
+
+// rewritten is the path of m in the form that the generated router takes: the
+// template with every parameter escaped as one segment, and that decoded once.
+func (o *operations) rewritten(m match) (path, raw string) {
+	var p, r strings.Builder
+	p.WriteString(o.prefix)
+	r.WriteString(o.prefix)
+	for _, s := range m.op.segments {
+		text := s.text
+		if s.param {
+			text = m.params[s.text]
+		}
+		p.WriteString("/" + text)
+		r.WriteString("/" + url.PathEscape(text))
+	}
+	if strings.HasSuffix(m.op.route.Path, "/") && len(m.op.route.Path) > 1 {
+		p.WriteByte('/')
+		r.WriteByte('/')
+	}
+	return p.String(), r.String()
+}

@@ -1,6 +1,8 @@
 package impl
 
 import (
+	"iter"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -16,6 +18,11 @@ type operation struct {
 	literal  int // bytes of literal segments: the more, the better a match
 	route    *routers.Route
 	body     *openapi3.Schema // of the JSON body; nil without one
+	query    map[string]bool  // the parameters that the query is declared to have
+	shape    string           // of the answer, for the code dialect
+	// dashboard operations are offered to admin users only; open ones to
+	// everybody who reaches a listener that offers them.
+	dashboard, open bool
 }
 
 // segment is one level of a path template: a literal or a parameter.
@@ -54,6 +61,17 @@ func newOperations(doc *openapi3.T, prefix string, collapse bool) *operations {
 					Spec: doc, Path: path, PathItem: item, Method: method, Operation: o,
 				},
 			}
+			op.shape, _ = o.Extensions["x-lacewing-shape"].(string)
+			if on, ok := o.Extensions["x-lacewing-listeners"].([]any); ok {
+				op.dashboard = !slices.Contains(on, "api")
+			}
+			op.open = o.Security != nil && len(*o.Security) == 0
+			op.query = make(map[string]bool)
+			for _, p := range o.Parameters {
+				if p.Value.In == openapi3.ParameterInQuery {
+					op.query[p.Value.Name] = true
+				}
+			}
 			for _, s := range op.segments {
 				if !s.param {
 					op.literal += len(s.text)
@@ -76,6 +94,17 @@ func newOperations(doc *openapi3.T, prefix string, collapse bool) *operations {
 		})
 	}
 	return ops
+}
+
+// paths yields the templates, sorted.
+func (o *operations) paths() iter.Seq[string] {
+	all := make(map[string]bool)
+	for _, list := range o.byMethod {
+		for _, op := range list {
+			all[op.route.Path] = true
+		}
+	}
+	return slices.Values(slices.Sorted(maps.Keys(all)))
 }
 
 func template(path string) []segment {

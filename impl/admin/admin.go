@@ -148,3 +148,18 @@ func each[T any](ctx context.Context, s *Service, ask func(context.Context, Node
 		return Of[T]{n.Name(), v}, err
 	})
 }
+
+// RaftInfo is where this node stands in the replicated metadata.
+type RaftInfo struct {
+	Leads     bool
+	HasLeader bool
+	Index     uint64 // of the last applied entry
+}
+
+// Raft returns where this node stands in the replicated metadata.
+func (s *Service) Raft() RaftInfo {
+	return RaftInfo{Leads: s.store.Leads(), HasLeader: s.store.HasLeader(), Index: s.store.View().Index()}
+}
+
+// MaxRows is how many rows one page holds at most.
+func (s *Service) MaxRows() int { return s.maxRows() }

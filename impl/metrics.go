@@ -93,7 +93,6 @@ func (c *brokerCollector) Collect(ch chan<- prometheus.Metric) {
 	raft := c.s.o.Admin.Raft()
 	send(prometheus.GaugeValue, "lacewing_raft_leader", flag(raft.Leads))
 	send(prometheus.GaugeValue, "lacewing_raft_has_leader", flag(raft.HasLeader))
-	send(prometheus.GaugeValue, "lacewing_raft_applied_index", float64(raft.Index))
 	send(prometheus.CounterValue, "lacewing_http_logins_failed_total", float64(c.s.counts.loginsFailed.Load()))
 	send(prometheus.CounterValue, "lacewing_http_logins_limited_total", float64(c.s.counts.limited.Load()))
 	send(prometheus.GaugeValue, "lacewing_http_login_sources", float64(c.s.failed.size()))

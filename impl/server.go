@@ -102,9 +102,7 @@ func New(o Options) (*Server, error) {
 	if s.root, err = rootPaths(v2); err != nil {
 		return nil, err
 	}
-	if s.docs, err = NewDocs(s.document); err != nil {
-		return nil, fmt.Errorf("API documents: %w", err)
-	}
+	s.docs = NewDocs(s.document)
 	s.metrics = s.newMetrics()
 	return s, nil
 }

@@ -105,7 +105,9 @@ func newRouter(v *version) *echo.Echo {
 }
 
 // dialect is the form of v3 in effect.
-func (s *Server) dialect() v3.Dialect { return v3.Dialect(s.o.Config().String("management.v3_dialect")) }
+func (s *Server) dialect() v3.Dialect {
+	return v3.Dialect(s.o.Config().String("management.v3_dialect"))
+}
 
 // coded writes the answers of the code dialect from the typed results of the
 // handlers.

@@ -153,12 +153,11 @@ func each[T any](ctx context.Context, s *Service, ask func(context.Context, Node
 type RaftInfo struct {
 	Leads     bool
 	HasLeader bool
-	Index     uint64 // of the last applied entry
 }
 
 // Raft returns where this node stands in the replicated metadata.
 func (s *Service) Raft() RaftInfo {
-	return RaftInfo{Leads: s.store.Leads(), HasLeader: s.store.HasLeader(), Index: s.store.View().Index()}
+	return RaftInfo{Leads: s.store.Leads(), HasLeader: s.store.HasLeader()}
 }
 
 // MaxRows is how many rows one page holds at most.

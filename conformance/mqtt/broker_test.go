@@ -118,14 +118,14 @@ func closeBrokers() error {
 
 // mosquittoKeys translates configuration keys; a key that is not here cannot be
 // given to mosquitto.
-var mosquittoKeys = map[string]func(value, dir string) (string, error){
-	"mqtt.allow_anonymous":           func(v, _ string) (string, error) { return "allow_anonymous " + v, nil },
-	"zone.external.max_packet_size":  func(v, _ string) (string, error) { return "max_packet_size " + v, nil },
-	"zone.external.max_qos_allowed":  func(v, _ string) (string, error) { return "max_qos " + v, nil },
-	"zone.external.max_inflight":     func(v, _ string) (string, error) { return "max_inflight_messages " + v, nil },
-	"zone.external.max_topic_alias":  func(v, _ string) (string, error) { return "max_topic_alias " + v, nil },
-	"zone.external.server_keepalive": func(v, _ string) (string, error) { return "max_keepalive " + v, nil },
-	"zone.external.retain_available": func(v, _ string) (string, error) { return "retain_available " + v, nil },
+var mosquittoKeys = map[string]string{
+	"mqtt.allow_anonymous":           "allow_anonymous",
+	"zone.external.max_packet_size":  "max_packet_size",
+	"zone.external.max_qos_allowed":  "max_qos",
+	"zone.external.max_inflight":     "max_inflight_messages",
+	"zone.external.max_topic_alias":  "max_topic_alias",
+	"zone.external.retain_available": "retain_available",
+	"zone.external.max_awaiting_rel": "max_inflight_messages",
 }
 
 // startMosquitto runs a mosquitto on a free loopback port.
@@ -147,16 +147,13 @@ func startMosquitto(path string, settings map[string]string) (*broker, error) {
 		"listener " + wsPort + " 127.0.0.1", "protocol websockets"}
 	var options []string
 	for _, k := range slices.Sorted(maps.Keys(settings)) {
-		translate, ok := mosquittoKeys[k]
+		option, ok := mosquittoKeys[k]
 		if !ok {
 			os.RemoveAll(dir)
 			return nil, fmt.Errorf("%w: mosquitto has no counterpart of %s", errSettings, k)
 		}
-		line, err := translate(settings[k], dir)
-		if err != nil {
-			return nil, err
-		}
-		if strings.HasPrefix(line, "max_qos") || strings.HasPrefix(line, "max_topic_alias") {
+		line := option + " " + settings[k]
+		if option == "max_qos" || option == "max_topic_alias" { // of a listener
 			options = append(options, line)
 			continue
 		}
@@ -202,4 +199,11 @@ func freePort() (string, error) {
 	}
 	defer l.Close()
 	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port), nil
+}
+
+// authBroker is a broker without anonymous access that knows testUser, by user
+// name and password and by SCRAM-SHA-256.
+func authBroker(t *testing.T) *broker {
+	t.Helper()
+	return startBroker(t, map[string]string{"mqtt.allow_anonymous": "false", "auth.user.1.username": testUser, "auth.user.1.password": testPass})
 }

@@ -10,3 +10,9 @@ const nodeBuilt = false
 func startNode(settings map[string]string) (*broker, error) {
 	return nil, fmt.Errorf("%w: package node is not part of this tree yet; set LACEWING_CONFORMANCE_ADDR", errSettings)
 }
+
+// The account of authBroker.
+const (
+	testUser = "conformance"
+	testPass = "pencil and paper"
+)

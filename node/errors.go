@@ -80,3 +80,9 @@ func listenError(listener, address string, err error) error {
 	}
 	return e
 }
+
+// isSystem reports whether an error came from the operating system.
+func isSystem(err error) bool {
+	_, ok := errors.AsType[syscall.Errno](err)
+	return ok
+}

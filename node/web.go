@@ -1,0 +1,383 @@
+package node
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/netutil"
+
+	"github.com/lacewing-mqtt/lacewing/engine/transport"
+	"github.com/lacewing-mqtt/lacewing/plugins"
+)
+
+// Limits of HTTP connections. A request that streams sets its own deadline.
+const (
+	headerTimeout = 10 * time.Second
+	bodyTimeout   = 30 * time.Second
+	writeTimeout  = 90 * time.Second // a processor profile takes up to a minute
+	idleTimeout   = 60 * time.Second
+	maxHeader     = 64 << 10
+)
+
+// web is the HTTP listeners of a node and its control socket.
+type web struct {
+	log *slog.Logger
+
+	mu   sync.Mutex // guards open
+	open []*httpListener
+}
+
+// httpListener is one open HTTP address.
+type httpListener struct {
+	name      string // "http management"
+	plugin    string // whose listener it is; "" for the control socket
+	scheme    string // http, https, unix
+	address   string // as the lists show it
+	acceptors int
+	max       int
+	bound     net.Addr
+	cert      *httpCertificate // nil without TLS
+	server    *http.Server
+	conns     atomic.Int64
+	done      chan struct{}
+}
+
+// httpSpec says what to open.
+type httpSpec struct {
+	plugin    string // management or dashboard
+	scheme    string // http or https
+	address   string
+	acceptors int
+	max       int
+	tls       *transport.TLS
+	handler   http.Handler
+}
+
+// listen opens an address and serves it until stop.
+func (w *web) listen(s httpSpec) (*httpListener, error) {
+	l := &httpListener{
+		name: s.scheme + " " + s.plugin, plugin: s.plugin, scheme: s.scheme,
+		acceptors: s.acceptors, max: s.max, done: make(chan struct{}),
+	}
+	network, address, err := transport.ParseAddress(s.address)
+	if err != nil {
+		return nil, &StartError{What: "listener " + l.name, Err: err, Code: ExitConfig}
+	}
+	socket, err := net.Listen(network, address)
+	if err != nil {
+		return nil, listenError(l.name, s.address, err)
+	}
+	l.bound, l.address = socket.Addr(), shownAddress(s.address, socket.Addr())
+	if s.max > 0 {
+		socket = netutil.LimitListener(socket, s.max)
+	}
+	if s.tls != nil {
+		if l.cert, err = loadHTTPCertificate(*s.tls); err != nil {
+			return nil, errors.Join(err, socket.Close())
+		}
+		socket = tls.NewListener(socket, l.cert.config())
+	}
+	w.serve(l, socket, s.handler)
+	return l, nil
+}
+
+func (w *web) serve(l *httpListener, socket net.Listener, handler http.Handler) {
+	l.server = &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       bodyTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          slog.NewLogLogger(w.log.Handler(), slog.LevelDebug),
+		ConnState: func(_ net.Conn, s http.ConnState) {
+			switch s {
+			case http.StateNew:
+				l.conns.Add(1)
+			case http.StateClosed, http.StateHijacked:
+				l.conns.Add(-1)
+			}
+		},
+	}
+	w.mu.Lock()
+	w.open = append(w.open, l)
+	w.mu.Unlock()
+	go func() {
+		defer close(l.done)
+		if err := l.server.Serve(socket); err != nil && !errors.Is(err, http.ErrServerClosed) {
+			w.log.Error("HTTP listener ended", "listener", l.name, "err", err)
+		}
+	}()
+}
+
+// stop closes a listener. Requests under way may end until ctx is done.
+func (w *web) stop(ctx context.Context, l *httpListener) error {
+	w.mu.Lock()
+	w.open = slices.DeleteFunc(w.open, func(o *httpListener) bool { return o == l })
+	w.mu.Unlock()
+	err := l.server.Shutdown(ctx)
+	if err != nil {
+		err = l.server.Close()
+	}
+	<-l.done
+	return err
+}
+
+// close stops what is still open.
+func (w *web) close(ctx context.Context) error {
+	w.mu.Lock()
+	open := slices.Clone(w.open)
+	w.mu.Unlock()
+	var errs []error
+	for _, l := range open {
+		errs = append(errs, w.stop(ctx, l))
+	}
+	return errors.Join(errs...)
+}
+
+// listening returns the open addresses but the control socket's.
+func (w *web) listening() []Listening {
+	if w == nil {
+		return nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var out []Listening
+	for _, l := range w.open {
+		if l.plugin != "" {
+			out = append(out, Listening{l.name, l.bound.String()})
+		}
+	}
+	return out
+}
+
+// listeners returns the open HTTP listeners of a plugin, of all plugins for "".
+func (w *web) listeners(plugin string) []*httpListener {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var out []*httpListener
+	for _, l := range w.open {
+		if l.plugin != "" && (plugin == "" || l.plugin == plugin) {
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+// httpPlugin is the plugin management or dashboard: their listeners.
+type httpPlugin struct {
+	node    *Node
+	name    string
+	handler func() http.Handler
+	open    []*httpListener
+}
+
+func (n *Node) managementPlugin() plugins.Descriptor {
+	return plugins.Descriptor{
+		Name:    "management",
+		V3:      plugins.Listing{Version: "3.0", Description: "EMQ X Management API and CLI"},
+		Default: true,
+		New:     func() plugins.Plugin { return &httpPlugin{node: n, name: "management", handler: n.managementHandler} },
+	}
+}
+
+func (n *Node) dashboardPlugin() plugins.Descriptor {
+	return plugins.Descriptor{
+		Name:    "dashboard",
+		V2:      plugins.Listing{Version: "2.3", Description: "EMQ Web Dashboard"},
+		V3:      plugins.Listing{Version: "3.0", Description: "EMQ X Web Dashboard"},
+		Default: true,
+		New:     func() plugins.Plugin { return &httpPlugin{node: n, name: "dashboard", handler: n.dashboardHandler} },
+	}
+}
+
+// Start opens the configured addresses.
+func (p *httpPlugin) Start(ctx context.Context, env plugins.Env) error {
+	for _, scheme := range []string{"http", "https"} {
+		key := p.name + ".listener." + scheme
+		s := httpSpec{
+			plugin: p.name, scheme: scheme, address: env.Config.String(key),
+			acceptors: env.Config.Int(key + ".acceptors"), max: env.Config.Int(key + ".max_clients"),
+			handler: p.handler(),
+		}
+		if s.address == "off" || s.address == "" {
+			continue
+		}
+		if scheme == "https" {
+			files, err := p.node.tlsFiles(env.Config.TLS(key))
+			if err != nil {
+				return errors.Join(err, p.Stop(ctx))
+			}
+			s.tls = &files
+		}
+		l, err := p.node.web.listen(s)
+		if err != nil {
+			return errors.Join(err, p.Stop(ctx))
+		}
+		p.open = append(p.open, l)
+	}
+	return nil
+}
+
+// Stop closes them.
+func (p *httpPlugin) Stop(ctx context.Context) error {
+	var errs []error
+	for _, l := range p.open {
+		errs = append(errs, p.node.web.stop(ctx, l))
+	}
+	p.open = nil
+	return errors.Join(errs...)
+}
+
+// MayStop refuses to cut off the caller, and to close the last way in.
+func (p *httpPlugin) MayStop(ctx context.Context) error {
+	if plugins.Caller(ctx) == p.name {
+		return fmt.Errorf("%w: the call came in through it", plugins.ErrInUse)
+	}
+	if len(p.open) > 0 && len(p.node.web.listeners("")) == len(p.open) {
+		return fmt.Errorf("%w: no other listener serves the API", plugins.ErrInUse)
+	}
+	return nil
+}
+
+var (
+	_ plugins.Plugin = (*httpPlugin)(nil)
+	_ plugins.Guard  = (*httpPlugin)(nil)
+)
+
+// httpCertificate is the TLS configuration of an HTTPS listener, replaced as a whole.
+type httpCertificate struct {
+	files transport.TLS
+	now   atomic.Pointer[tls.Config]
+}
+
+func loadHTTPCertificate(files transport.TLS) (*httpCertificate, error) {
+	c := &httpCertificate{files: files}
+	return c, c.reload()
+}
+
+func (c *httpCertificate) config() *tls.Config {
+	return &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return c.now.Load(), nil }}
+}
+
+// reload reads the files again; after an error the old ones stay.
+func (c *httpCertificate) reload() error {
+	pair, err := tls.LoadX509KeyPair(c.files.CertFile, c.files.KeyFile)
+	if err != nil {
+		return &StartError{What: "TLS certificate " + c.files.CertFile + " with key " + c.files.KeyFile + " cannot be used", Err: reason(err), Code: ExitConfig}
+	}
+	cfg := &tls.Config{
+		Certificates: []tls.Certificate{pair}, NextProtos: []string{"http/1.1"},
+		MinVersion: max(c.files.MinVersion, tls.VersionTLS12), MaxVersion: c.files.MaxVersion,
+	}
+	if c.files.Verify {
+		cfg.ClientAuth = tls.VerifyClientCertIfGiven
+		if c.files.RequireCert {
+			cfg.ClientAuth = tls.RequireAndVerifyClientCert
+		}
+		if c.files.CAFile != "" {
+			text, err := os.ReadFile(c.files.CAFile)
+			if err != nil {
+				return &StartError{What: "TLS CA file " + c.files.CAFile + " cannot be read", Err: reason(err), Code: ExitConfig}
+			}
+			cfg.ClientCAs = x509.NewCertPool()
+			if !cfg.ClientCAs.AppendCertsFromPEM(text) {
+				return &StartError{What: "TLS CA file " + c.files.CAFile + " holds no certificate", Code: ExitConfig}
+			}
+		}
+	}
+	for _, name := range c.files.Ciphers {
+		id, ok := transport.CipherSuite(name)
+		if !ok {
+			return &StartError{What: "unknown cipher suite " + name, Code: ExitConfig}
+		}
+		cfg.CipherSuites = append(cfg.CipherSuites, id)
+	}
+	c.now.Store(cfg)
+	return nil
+}
+
+// ControlSocket is the file, in the data directory, of the socket that lacewing ctl
+// talks to.
+const ControlSocket = "ctl.sock"
+
+// openControl opens the control socket for the account of the node alone.
+func (n *Node) openControl() error {
+	path := n.data.file(ControlSocket)
+	// The store holds the lock of the directory: what is there was left by a node that
+	// was killed.
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return &StartError{What: "control socket " + path, Err: reason(err), Code: ExitData}
+	}
+	name, done, err := ShortSocket(path)
+	if err != nil {
+		return &StartError{What: "control socket " + path, Err: reason(err), Code: ExitData}
+	}
+	defer done()
+	socket, err := net.Listen("unix", name)
+	if err != nil {
+		return listenError("control socket", path, err)
+	}
+	if u, ok := socket.(*net.UnixListener); ok {
+		u.SetUnlinkOnClose(false) // by name it would look for the short one
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		return errors.Join(&StartError{What: "control socket " + path, Err: reason(err), Code: ExitData}, socket.Close())
+	}
+	handler, err := n.socketHandler()
+	if err != nil {
+		return errors.Join(err, socket.Close())
+	}
+	l := &httpListener{name: "control socket", scheme: "unix", bound: socket.Addr(), done: make(chan struct{})}
+	n.web.serve(l, socket, handler)
+	return nil
+}
+
+// maxSocketName is what every system takes as the name of a unix socket.
+const maxSocketName = 100
+
+// ShortSocket returns a name of the socket at path that is short enough to open or
+// dial; done releases it after that.
+func ShortSocket(path string) (name string, done func(), err error) {
+	if len(path) <= maxSocketName {
+		return path, func() {}, nil
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return "", nil, err
+	}
+	short := fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), filepath.Base(path))
+	if _, err := os.Stat(filepath.Dir(short)); err != nil {
+		return "", nil, errors.Join(fmt.Errorf("the name is longer than %d bytes", maxSocketName), dir.Close())
+	}
+	return short, func() { dir.Close() }, nil // only read
+}
+
+// ReloadCertificates reads the certificates of all TLS listeners again. New
+// handshakes use them; a listener whose files are not good keeps the old ones.
+func (n *Node) ReloadCertificates() error {
+	var errs []error
+	for _, l := range n.mqtt {
+		errs = append(errs, l.reload())
+	}
+	for _, l := range n.web.listeners("") {
+		if l.cert != nil {
+			if err := l.cert.reload(); err != nil {
+				errs = append(errs, fmt.Errorf("listener %s: %w", l.name, err))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}

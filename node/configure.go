@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -50,15 +51,15 @@ func (n *Node) Reconfigure(ctx context.Context) error {
 	n.applying.Lock()
 	defer n.applying.Unlock()
 	for {
-		index := n.store.View().Index()
-		next, err := n.withOverrides(n.overrides())
+		stored := n.overrides()
+		next, err := n.withOverrides(stored)
 		n.warnOverrides(err)
 		if err := n.apply(ctx, next); err != nil {
 			return err
 		}
 		// What was written meanwhile (the configuration of a plugin does not wait for
 		// this lock) would be lost from cfg.
-		if n.store.View().Index() == index || ctx.Err() != nil {
+		if reflect.DeepEqual(stored, n.overrides()) || ctx.Err() != nil {
 			return ctx.Err()
 		}
 	}

@@ -352,7 +352,7 @@ func (c *control) Backup(ctx context.Context, _ api.BackupRequestObject) (api.Ba
 // Restore implements restore.
 func (c *control) Restore(ctx context.Context, request api.RestoreRequestObject) (api.RestoreResponseObject, error) {
 	n := c.node()
-	err := n.store.Restore(ctx, io.LimitReader(request.Body, maxRestore))
+	err := n.store.Restore(io.LimitReader(request.Body, maxRestore))
 	if err == nil {
 		err = n.Reconfigure(ctx)
 	}

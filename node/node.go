@@ -20,6 +20,7 @@ import (
 	"github.com/lacewing-mqtt/lacewing/config"
 	"github.com/lacewing-mqtt/lacewing/engine"
 	"github.com/lacewing-mqtt/lacewing/engine/transport"
+	"github.com/lacewing-mqtt/lacewing/impl"
 	"github.com/lacewing-mqtt/lacewing/impl/admin"
 	"github.com/lacewing-mqtt/lacewing/plugins"
 	"github.com/lacewing-mqtt/lacewing/plugins/reloader"
@@ -73,11 +74,13 @@ type Node struct {
 	plugins *plugins.Set
 	service *admin.Service
 	web     *web
+	http    *impl.Server
 
 	mqtt []*mqttListener // opened at the start, closed at the end
 
 	background sync.WaitGroup // goroutines that end with stop
 	stop       context.CancelFunc
+	serving    chan struct{} // closed when everything listens
 	failed     chan error    // holds one: what ended the node from within
 	closing    chan struct{} // closed when Close begins
 	closeOnce  sync.Once
@@ -97,7 +100,7 @@ func (d dataDir) file(name ...string) string {
 func Start(ctx context.Context, o Options) (*Node, error) {
 	n := &Node{
 		release: cmp.Or(o.Release, "dev"), started: time.Now(), load: o.Load, file: o.ConfigFile,
-		failed: make(chan error, 1), closing: make(chan struct{}),
+		failed: make(chan error, 1), closing: make(chan struct{}), serving: make(chan struct{}),
 	}
 	if o.Config == nil {
 		var err error
@@ -171,6 +174,10 @@ func (n *Node) start(ctx, background context.Context) error {
 			return fmt.Errorf("listener %s: %w", l.name, err)
 		}
 	}
+	for _, f := range n.watched() {
+		f.Changed() // what is on disk now is what was read
+	}
+	close(n.serving)
 	n.background.Go(func() { n.monitor.run(background) })
 	n.background.Go(func() { n.followMetadata(background) })
 	return nil

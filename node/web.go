@@ -336,12 +336,8 @@ func (n *Node) openControl() error {
 	if err := os.Chmod(path, 0o600); err != nil {
 		return errors.Join(&StartError{What: "control socket " + path, Err: reason(err), Code: ExitData}, socket.Close())
 	}
-	handler, err := n.socketHandler()
-	if err != nil {
-		return errors.Join(err, socket.Close())
-	}
 	l := &httpListener{name: "control socket", scheme: "unix", bound: socket.Addr(), done: make(chan struct{})}
-	n.web.serve(l, socket, handler)
+	n.web.serve(l, socket, n.socketHandler())
 	return nil
 }
 

@@ -1,0 +1,74 @@
+package node
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/lacewing-mqtt/lacewing/impl"
+	"github.com/lacewing-mqtt/lacewing/impl/admin"
+)
+
+// startAdmin makes the management of the node and what serves it over HTTP. The
+// listeners themselves are opened by the plugins management and dashboard.
+func (n *Node) startAdmin() error {
+	n.web = &web{log: n.log}
+	n.service = admin.New(admin.Options{
+		Local: admin.NewLocal(admin.LocalOptions{
+			Name: n.name, Release: n.release, Engine: n.engine, Plugins: n.plugins,
+			Config: n.Config, Reconfigure: n.Reconfigure, ReloadACL: n.ReloadACL,
+			HTTPListeners: n.httpListeners, Started: n.started,
+		}),
+		Store: n.store, Config: n.Config, Logger: n.log,
+	})
+	control, err := n.controlHandler()
+	if err != nil {
+		return err
+	}
+	n.http, err = impl.New(impl.Options{
+		Admin: n.service, Config: n.Config, Logger: n.log, Ready: n.ready,
+		OneListener: func() bool { return len(n.web.listeners("dashboard")) == 0 },
+		Private:     map[string]http.Handler{ControlPath + "/": control},
+	})
+	if err != nil {
+		return err
+	}
+	return n.openControl()
+}
+
+func (n *Node) managementHandler() http.Handler { return n.http.Handler(impl.API) }
+func (n *Node) dashboardHandler() http.Handler  { return n.http.Handler(impl.Dashboard) }
+func (n *Node) socketHandler() http.Handler     { return n.http.Handler(impl.Control) }
+
+// ready says why the node does not take work: it starts, it stops, or nobody leads.
+func (n *Node) ready() error {
+	select {
+	case <-n.closing:
+		return errors.New("the node is stopping")
+	default:
+	}
+	select {
+	case <-n.serving:
+	default:
+		return errors.New("the node is starting")
+	}
+	if !n.store.HasLeader() {
+		return errors.New("the cluster has no leader: metadata cannot be written")
+	}
+	return nil
+}
+
+// httpListeners are the rows of the HTTP listeners in the lists of both APIs.
+func (n *Node) httpListeners() []admin.Listener {
+	var out []admin.Listener
+	for _, l := range n.web.listeners("") {
+		service := admin.ServiceAPI
+		if l.plugin == "dashboard" {
+			service = admin.ServiceDashboard
+		}
+		out = append(out, admin.Listener{
+			Service: service, Protocol: l.scheme, Address: l.address, Acceptors: l.acceptors,
+			MaxConnections: l.max, Connections: int(l.conns.Load()),
+		})
+	}
+	return out
+}

@@ -109,7 +109,7 @@ func (o *operations) paths() iter.Seq[string] {
 
 func template(path string) []segment {
 	var out []segment
-	for part := range strings.SplitSeq(strings.Trim(path, "/"), "/") {
+	for part := range strings.FieldsFuncSeq(path, func(r rune) bool { return r == '/' }) {
 		name, param := strings.CutPrefix(part, "{")
 		name = strings.TrimSuffix(name, "}")
 		out = append(out, segment{text: name, param: param, wide: param && name != "node" && name != "node_name"})
@@ -124,25 +124,26 @@ func template(path string) []segment {
 func (o *operations) find(method, escaped string) (match, bool) {
 	rest := strings.TrimPrefix(escaped, o.prefix)
 	rest = strings.TrimPrefix(rest, "/")
-	if o.collapse {
-		rest = strings.TrimLeft(rest, "/")
-	}
 	rest = strings.TrimSuffix(rest, "/") // always optional
 	parts := strings.Split(rest, "/")
+	if rest == "" {
+		parts = nil
+	}
 	for _, op := range o.byMethod[method] {
 		if params, ok := o.fit(op.segments, parts, nil); ok {
 			return match{op, params}, true
 		}
 	}
-	// "routes//" is the list with one slash too many, not a topic without text.
-	if o.collapse && strings.HasSuffix(rest, "/") {
-		return o.find(method, o.prefix+"/"+strings.TrimRight(rest, "/"))
-	}
 	return match{}, false
 }
 
-// fit matches the rest of a template with the rest of a path.
+// fit matches the rest of a template with the rest of a path. Where repeated
+// slashes mean one, they do so before a literal, a node name and the end;
+// before anything else they belong to the id or topic.
 func (o *operations) fit(segments []segment, parts []string, params map[string]string) (map[string]string, bool) {
+	for o.collapse && len(parts) > 0 && parts[0] == "" && (len(segments) == 0 || !segments[0].wide) {
+		parts = parts[1:]
+	}
 	if len(segments) == 0 {
 		return params, len(parts) == 0
 	}
@@ -155,13 +156,7 @@ func (o *operations) fit(segments []segment, parts []string, params map[string]s
 		if err != nil || text != head.text {
 			return nil, false
 		}
-		rest := parts[1:]
-		// Repeated slashes before a literal or a node name mean one; before
-		// anything else they belong to the id or topic.
-		for o.collapse && len(rest) > 1 && rest[0] == "" && len(segments) > 1 && !segments[1].wide {
-			rest = rest[1:]
-		}
-		return o.fit(segments[1:], rest, params)
+		return o.fit(segments[1:], parts[1:], params)
 	}
 	longest := 1
 	if head.wide {

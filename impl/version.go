@@ -17,6 +17,7 @@ import (
 	"github.com/lacewing-mqtt/lacewing/impl/admin"
 	"github.com/lacewing-mqtt/lacewing/impl/v2"
 	"github.com/lacewing-mqtt/lacewing/impl/v3"
+	"github.com/lacewing-mqtt/lacewing/openapi"
 	"github.com/lacewing-mqtt/lacewing/plugins"
 )
 
@@ -36,7 +37,7 @@ type version struct {
 
 // newV2 assembles the API of EMQ 2.x.
 func (s *Server) newV2() (*version, error) {
-	doc, err := gen2.GetSpec()
+	doc, err := openapi.V2.Load()
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +60,7 @@ func (s *Server) newV2() (*version, error) {
 
 // newV3 assembles the API of EMQ X 3.0, in the dialect of the configuration.
 func (s *Server) newV3() (*version, error) {
-	doc, err := gen3.GetSpec()
+	doc, err := openapi.V3Items.Load()
 	if err != nil {
 		return nil, err
 	}

@@ -37,7 +37,7 @@ func (s *Service) SetConfig(ctx context.Context, node, app, key, value string) e
 	}
 	scope := raftstore.Cluster
 	if node != "" {
-		scope = node
+		scope = nodes[0].ID()
 	}
 	before, had := s.store.View().Config(scope)[canonical]
 	if err := s.store.SetConfig(ctx, scope, canonical, keep); err != nil {

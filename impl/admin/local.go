@@ -15,6 +15,7 @@ import (
 // LocalOptions are the parts of this node that management works on.
 type LocalOptions struct {
 	Name    string // node name, such as emqx@127.0.0.1
+	ID      string // of the node in the replicated store
 	Release string // version of Lacewing
 	Engine  *engine.Engine
 	Plugins *plugins.Set
@@ -37,6 +38,9 @@ func NewLocal(o LocalOptions) *Local { return &Local{o} }
 
 // Name implements [Node].
 func (l *Local) Name() string { return l.o.Name }
+
+// ID implements [Node].
+func (l *Local) ID() string { return l.o.ID }
 
 // Info implements [Node].
 func (l *Local) Info(context.Context) (NodeInfo, error) {

@@ -13,6 +13,9 @@ import (
 type Node interface {
 	// Name is the node's name in the cluster, such as emqx@127.0.0.1.
 	Name() string
+	// ID is the identifier under which the replicated store keeps what belongs
+	// to this node alone.
+	ID() string
 	// Info returns the facts of the node and its figures now.
 	Info(ctx context.Context) (NodeInfo, error)
 

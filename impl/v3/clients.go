@@ -9,14 +9,14 @@ import (
 
 // ListConnections answers GET connections/.
 func (h *Handlers) ListConnections(ctx context.Context, r gen.ListConnectionsRequestObject) (gen.ListConnectionsResponseObject, error) {
-	w := window(r.Params.Page, r.Params.Limit)
+	w := h.window(r.Params.Page, r.Params.Limit)
 	p, err := h.admin.Clients(ctx, "", w)
 	return gen.ListConnections200JSONResponse{Items: rows(p.Rows, connection), Meta: meta(w, p)}, err
 }
 
 // ListNodeConnections answers GET nodes/{node}/connections/.
 func (h *Handlers) ListNodeConnections(ctx context.Context, r gen.ListNodeConnectionsRequestObject) (gen.ListNodeConnectionsResponseObject, error) {
-	w := window(r.Params.Page, r.Params.Limit)
+	w := h.window(r.Params.Page, r.Params.Limit)
 	p, err := h.admin.Clients(ctx, r.Node, w)
 	return gen.ListNodeConnections200JSONResponse{Items: rows(p.Rows, connection), Meta: meta(w, p)}, err
 }
@@ -45,7 +45,7 @@ func (h *Handlers) CleanAclCache(ctx context.Context, r gen.CleanAclCacheRequest
 
 // ListSessions answers GET sessions/.
 func (h *Handlers) ListSessions(ctx context.Context, r gen.ListSessionsRequestObject) (gen.ListSessionsResponseObject, error) {
-	w := window(r.Params.Page, r.Params.Limit)
+	w := h.window(r.Params.Page, r.Params.Limit)
 	p, err := h.admin.Sessions(ctx, "", w)
 	return gen.ListSessions200JSONResponse{Items: rows(p.Rows, session), Meta: meta(w, p)}, err
 }
@@ -58,7 +58,7 @@ func (h *Handlers) LookupSession(ctx context.Context, r gen.LookupSessionRequest
 
 // ListNodeSessions answers GET nodes/{node}/sessions/.
 func (h *Handlers) ListNodeSessions(ctx context.Context, r gen.ListNodeSessionsRequestObject) (gen.ListNodeSessionsResponseObject, error) {
-	w := window(r.Params.Page, r.Params.Limit)
+	w := h.window(r.Params.Page, r.Params.Limit)
 	p, err := h.admin.Sessions(ctx, r.Node, w)
 	return gen.ListNodeSessions200JSONResponse{Items: rows(p.Rows, session), Meta: meta(w, p)}, err
 }
@@ -71,7 +71,7 @@ func (h *Handlers) LookupNodeSession(ctx context.Context, r gen.LookupNodeSessio
 
 // ListSubscriptions answers GET subscriptions/.
 func (h *Handlers) ListSubscriptions(ctx context.Context, r gen.ListSubscriptionsRequestObject) (gen.ListSubscriptionsResponseObject, error) {
-	w := window(r.Params.Page, r.Params.Limit)
+	w := h.window(r.Params.Page, r.Params.Limit)
 	p, err := h.admin.Subscriptions(ctx, "", w)
 	return gen.ListSubscriptions200JSONResponse{Items: rows(p.Rows, subscription), Meta: meta(w, p)}, err
 }
@@ -84,7 +84,7 @@ func (h *Handlers) LookupClientSubscriptions(ctx context.Context, r gen.LookupCl
 
 // ListNodeSubscriptions answers GET nodes/{node}/subscriptions/.
 func (h *Handlers) ListNodeSubscriptions(ctx context.Context, r gen.ListNodeSubscriptionsRequestObject) (gen.ListNodeSubscriptionsResponseObject, error) {
-	w := window(r.Params.Page, r.Params.Limit)
+	w := h.window(r.Params.Page, r.Params.Limit)
 	p, err := h.admin.Subscriptions(ctx, r.Node, w)
 	return gen.ListNodeSubscriptions200JSONResponse{Items: rows(p.Rows, subscription), Meta: meta(w, p)}, err
 }
@@ -97,7 +97,7 @@ func (h *Handlers) LookupClientSubscriptionsWithNode(ctx context.Context, r gen.
 
 // ListRoutes answers GET routes/ (C11).
 func (h *Handlers) ListRoutes(ctx context.Context, r gen.ListRoutesRequestObject) (gen.ListRoutesResponseObject, error) {
-	w := window(r.Params.Page, r.Params.Limit)
+	w := h.window(r.Params.Page, r.Params.Limit)
 	p, err := h.admin.Routes(ctx, w)
 	return gen.ListRoutes200JSONResponse{Items: rows(p.Rows, route), Meta: meta(w, p)}, err
 }

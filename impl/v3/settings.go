@@ -71,7 +71,7 @@ func (h *Handlers) UpdateNodeConfig(ctx context.Context, r gen.UpdateNodeConfigR
 
 // ListBanned answers GET banned/.
 func (h *Handlers) ListBanned(ctx context.Context, r gen.ListBannedRequestObject) (gen.ListBannedResponseObject, error) {
-	w := window(r.Params.Page, r.Params.Limit)
+	w := h.window(r.Params.Page, r.Params.Limit)
 	p, err := h.admin.Bans(ctx, w)
 	return gen.ListBanned200JSONResponse{Items: rows(p.Rows, banned), Meta: meta(w, p)}, err
 }

@@ -47,13 +47,10 @@ func (h *Handlers) ListAllApi(context.Context, gen.ListAllApiRequestObject) (gen
 	return gen.ListAllApi200JSONResponse(h.o.Index), nil
 }
 
-const (
-	defaultLimit = 10000
-	defaultPage  = 1
-)
-
-func window(page *gen.Page, limit *gen.Limit) admin.Window {
-	return admin.Window{Page: int64(or(page, defaultPage)), Size: int64(or(limit, defaultLimit))}
+// window is the page that is asked for; without a limit it is as large as the
+// configuration allows.
+func (h *Handlers) window(page *gen.Page, limit *gen.Limit) admin.Window {
+	return admin.Window{Page: int64(or(page, 1)), Size: int64(or(limit, h.admin.MaxRows()))}
 }
 
 func meta[T any](w admin.Window, p admin.Page[T]) gen.PageMeta {

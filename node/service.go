@@ -14,7 +14,7 @@ func (n *Node) startAdmin() error {
 	n.web = &web{log: n.log}
 	n.service = admin.New(admin.Options{
 		Local: admin.NewLocal(admin.LocalOptions{
-			Name: n.name, Release: n.release, Engine: n.engine, Plugins: n.plugins,
+			Name: n.name, ID: n.store.NodeID(), Release: n.release, Engine: n.engine, Plugins: n.plugins,
 			Config: n.Config, Reconfigure: n.Reconfigure, ReloadACL: n.ReloadACL,
 			HTTPListeners: n.httpListeners, Started: n.started,
 		}),

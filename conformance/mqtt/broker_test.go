@@ -142,7 +142,7 @@ func startMosquitto(path string, settings map[string]string) (*broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	conf := []string{"per_listener_settings false",
+	conf := []string{"per_listener_settings false", "set_tcp_nodelay true",
 		"listener " + port + " 127.0.0.1", "LISTENER OPTIONS",
 		"listener " + wsPort + " 127.0.0.1", "protocol websockets"}
 	var options []string

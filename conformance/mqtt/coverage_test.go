@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -207,6 +209,14 @@ func TestMain(m *testing.M) {
 	coverage.table = make(map[string]statement, len(table))
 	for _, s := range table {
 		coverage.table[s.key()] = s
+	}
+	// The tests wait more than they work: let more of them run at a time than
+	// there are cores, unless the command line says otherwise.
+	if f := flag.Lookup("test.parallel"); f.Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
+		if err := flag.Set("test.parallel", "16"); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
 	}
 	code := m.Run()
 	if err := closeBrokers(); err != nil {

@@ -248,3 +248,42 @@ func TestTornPackets(t *testing.T) {
 		}
 	})
 }
+
+// TestDisconnectFromBroker provokes DISCONNECTs: each is the last packet, has
+// no Session Expiry Interval (the decoder refuses one) and a code of its list,
+// and the connection ends.
+func TestDisconnectFromBroker(t *testing.T) {
+	only5(t, "MQTT-3.14.2-1", "MQTT-3.14.2-2", "MQTT-3.14.4-1", "MQTT-3.14.4-2", "MQTT-4.13.2-1")
+	for name, b := range map[string][]byte{
+		"SUBSCRIBE with no filter":            subscribeBytes(v5, 1, nil),
+		"PUBLISH QoS 3":                       frame(typePublish, 6, str("a"), u16(1), []byte{0}),
+		"AUTH with no method":                 frame(typeAuth, 0),
+		"PUBLISH with a subscription id":      publish{topic: "a", props: props{num(propSubscriptionID, 1)}}.bytes(v5),
+		"CONNECT again":                       session{v: v5, id: unique()}.bytes(),
+		"PUBLISH with an unknown topic alias": publish{props: props{num(propTopicAlias, 9)}}.bytes(v5),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := shared(t).connect(t, session{v: v5, id: unique(), persist: true})
+			// What follows the fault is not answered any more.
+			c.write(cat(b, pingBytes(), publish{topic: "t/" + c.id, qos: 1, id: 1}.bytes(v5)))
+			if p := c.read(); p.typ != typeDisconnect || p.code < 0x80 {
+				t.Fatalf("got %s, want DISCONNECT with a code of 0x80 or above", p)
+			}
+			c.closed()
+		})
+	}
+}
+
+// TestNothingAfterDisconnect: packets behind a client's DISCONNECT are not
+// processed, and the broker closes.
+func TestNothingAfterDisconnect(t *testing.T) {
+	only5(t, "MQTT-3.14.4-1", "MQTT-3.14.4-2")
+	topic := unique()
+	watcher := shared(t).connect(t, session{v: v5})
+	watcher.subscribe(topic, 1)
+	c := shared(t).connect(t, session{v: v5})
+	c.write(cat(disconnectBytes(v5, 0, nil), publish{topic: topic, payload: "late"}.bytes(v5), pingBytes()))
+	c.closed()
+	watcher.silent(shared(t).connect(t, session{v: v5}))
+}

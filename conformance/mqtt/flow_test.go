@@ -221,6 +221,20 @@ func TestMaximumPacketSizeOfBroker(t *testing.T) {
 	c.closed(0x95)
 }
 
+// TestPacketThatTheBrokerCannotHold: before 5.0 there is no announced maximum;
+// a packet that the broker has no room for ends the connection.
+func TestPacketThatTheBrokerCannotHold(t *testing.T) {
+	only311(t, "MQTT-4.8.0-2")
+	b := startBroker(t, map[string]string{"zone.external.max_packet_size": "1024"})
+	c := b.connect(t, session{v: v311})
+	other := b.connect(t, session{v: v311})
+	topic := unique()
+	other.subscribe(topic, 1)
+	c.write(publish{topic: topic, payload: strings.Repeat("x", 1024), qos: 1, id: 1}.bytes(v311))
+	c.closed()
+	other.silent(b.connect(t, session{v: v311}))
+}
+
 // TestTopicAliasOfBroker: no alias above the client's maximum, none at all
 // without one; conn.check resolves and counts them.
 func TestTopicAliasOfBroker(t *testing.T) {

@@ -10,9 +10,18 @@
 package engine
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"maps"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/lacewing-mqtt/lacewing/engine/packet"
 )
 
 // The errors of management operations.
@@ -23,6 +32,9 @@ var (
 	ErrExists   = errors.New("already exists")
 )
 
+// DefaultZoneName is the zone of listeners that name none. It always exists.
+const DefaultZoneName = "external"
+
 // Options are what New needs. The zero value works.
 type Options struct {
 	Node     string           // name of the node in $SYS topics; "": "emqx@127.0.0.1"
@@ -32,4 +44,244 @@ type Options struct {
 	Settings *Settings        // nil: DefaultSettings
 	Zones    map[string]Zone  // "external" is made with DefaultZone if absent
 	Now      func() time.Time // test seam; nil: time.Now
+}
+
+// Engine is one broker. All its methods may be called from any goroutine.
+type Engine struct {
+	node, version, descr string
+	log                  *slog.Logger
+	now                  func() time.Time
+	started              int64
+	clock                atomic.Int64 // ns since the epoch, renewed by Advance
+	settings             atomic.Pointer[Settings]
+	zones                zoneTable
+	hooks                hookTable
+	authenticators       chain[authLink]
+	authorizers          chain[Authorizer]
+	aclEpoch             atomic.Uint64
+	methods              authMethods
+	banCheck             atomic.Pointer[func(clientID, username string, ip netip.Addr) bool]
+	router               router
+	registry             registry
+	retainer             retainer
+	listeners            listenerTable
+	wheel                wheel
+	alarms               Alarms
+	traces               atomic.Pointer[[]*trace]
+	traceMu              sync.Mutex
+	gauges               gauges
+	counters             [counterShards]counterShard
+	batches              sync.Pool
+	pumps                pumpList
+	workers              workers
+	sysDue, heartbeatDue int64 // used by Advance only
+	stepping             sync.Mutex
+	closing              atomic.Bool
+	ctx                  context.Context // of blocking authenticators
+	cancel               context.CancelFunc
+}
+
+// New makes an engine. Nothing runs before Run or Advance is called.
+func New(o Options) (*Engine, error) {
+	e := &Engine{node: o.Node, version: o.Version, descr: o.SysDescr, log: o.Logger, now: o.Now}
+	if e.node == "" {
+		e.node = "emqx@127.0.0.1"
+	}
+	if strings.ContainsAny(e.node, "/+#\x00") {
+		return nil, fmt.Errorf("%w: node name %q cannot be part of a topic", ErrBadSetting, e.node)
+	}
+	if e.log == nil {
+		e.log = slog.New(slog.DiscardHandler)
+	}
+	if e.now == nil {
+		e.now = time.Now
+	}
+	e.started = e.now().UnixNano()
+	e.clock.Store(e.started)
+	e.wheel.now = e.started / int64(wheelTick)
+	e.batches.New = func() any { return e.NewBatch() }
+	e.hooks.Store(&hookSet{})
+	e.retainer.e = e
+	e.alarms.e = e
+	e.pumps.wake = make(chan struct{}, 1)
+	e.ctx, e.cancel = context.WithCancel(context.Background())
+	settings := DefaultSettings()
+	if o.Settings != nil {
+		settings = *o.Settings
+	}
+	if err := e.Configure(settings); err != nil {
+		return nil, err
+	}
+	zones := map[string]Zone{DefaultZoneName: DefaultZone()}
+	maps.Copy(zones, o.Zones)
+	for name, z := range zones {
+		if err := e.SetZone(name, z); err != nil {
+			return nil, err
+		}
+	}
+	return e, nil
+}
+
+// Configure replaces the settings. A bad value refuses all of it.
+func (e *Engine) Configure(s Settings) error {
+	if err := s.Validate(); err != nil {
+		return err
+	}
+	old := e.settings.Swap(&s)
+	if old != nil && (old.ACLNoMatch != s.ACLNoMatch || old.ACLCache != s.ACLCache) {
+		e.CleanACLAll()
+	}
+	return nil
+}
+
+// Settings gives the settings that hold.
+func (e *Engine) Settings() Settings { return *e.settings.Load() }
+
+// maxOutput is the bound of the output of one connection, bytes.
+func (s *Settings) maxOutput() int {
+	if s.MaxOutput == 0 {
+		return 1 << 20
+	}
+	return s.MaxOutput
+}
+
+// zoneRef is a zone as listeners and sessions refer to it: its values may be replaced at any time.
+type zoneRef struct {
+	name  string
+	value atomic.Pointer[Zone]
+}
+
+func (r *zoneRef) load() *Zone { return r.value.Load() }
+
+// zoneTable is all zones.
+type zoneTable struct {
+	mu sync.Mutex
+	m  map[string]*zoneRef
+}
+
+// SetZone adds or replaces a zone. A bad value refuses all of it.
+func (e *Engine) SetZone(name string, z Zone) error {
+	if err := z.Validate(); err != nil {
+		return fmt.Errorf("zone %s: %w", name, err)
+	}
+	z.QueuePriorities = maps.Clone(z.QueuePriorities)
+	e.zones.mu.Lock()
+	defer e.zones.mu.Unlock()
+	if e.zones.m == nil {
+		e.zones.m = map[string]*zoneRef{}
+	}
+	r := e.zones.m[name]
+	if r == nil {
+		r = &zoneRef{name: name}
+		e.zones.m[name] = r
+	}
+	r.value.Store(&z)
+	return nil
+}
+
+// Zone gives the zone that listeners with that name use.
+func (e *Engine) Zone(name string) (Zone, bool) {
+	r := e.zoneRef(name)
+	if r == nil {
+		return Zone{}, false
+	}
+	z := *r.load()
+	z.QueuePriorities = maps.Clone(z.QueuePriorities)
+	return z, true
+}
+
+func (e *Engine) zoneRef(name string) *zoneRef {
+	e.zones.mu.Lock()
+	defer e.zones.mu.Unlock()
+	return e.zones.m[name]
+}
+
+// SetBanCheck sets the function that says who is banned; nil: nobody. It must not block.
+func (e *Engine) SetBanCheck(check func(clientID, username string, ip netip.Addr) bool) {
+	if check == nil {
+		e.banCheck.Store(nil)
+		return
+	}
+	e.banCheck.Store(&check)
+}
+
+// Uptime is the time since New.
+func (e *Engine) Uptime() time.Duration { return time.Duration(e.now().UnixNano() - e.started) }
+
+// Node is the name of the node.
+func (e *Engine) Node() string { return e.node }
+
+// Close ends all connections with DISCONNECT 0x8B, publishes wills as the standard says and ends all sessions. Afterwards
+// Accept refuses. ctx bounds the waiting for handshakes in progress. Calls after the first return nil.
+func (e *Engine) Close(ctx context.Context) error {
+	if !e.closing.CompareAndSwap(false, true) {
+		return nil
+	}
+	e.cancel()
+	err := e.workers.wait(ctx)
+	for {
+		e.registry.mu.RLock()
+		var some []*Session
+		for _, s := range e.registry.tree.Ascend(anyWeight, "") {
+			if some = append(some, s); len(some) == 1000 {
+				break
+			}
+		}
+		e.registry.mu.RUnlock()
+		if len(some) == 0 {
+			break
+		}
+		b := e.borrow()
+		for _, s := range some {
+			if c := s.conn.Load(); c != nil {
+				c.end(b, ending{reason: ReasonShutdown, code: packet.ServerShuttingDown, endSession: true})
+			}
+			e.drop(b, s, ReasonShutdown)
+		}
+		b.giveBack()
+	}
+	if err != nil {
+		return fmt.Errorf("close: waiting for handshakes: %w", err)
+	}
+	return nil
+}
+
+// workers are the goroutines of blocking authenticators.
+type workers struct {
+	mu     sync.Mutex
+	wg     sync.WaitGroup
+	closed bool
+}
+
+// start runs f on a goroutine of its own, or reports false if no more are started.
+func (w *workers) start(f func()) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return false
+	}
+	w.wg.Add(1)
+	go func() {
+		defer w.wg.Done()
+		f()
+	}()
+	return true
+}
+
+// wait lets no more start and waits until all have ended.
+func (w *workers) wait(ctx context.Context) error {
+	w.mu.Lock()
+	w.closed = true
+	w.mu.Unlock()
+	done := make(chan struct{})
+	go func() {
+		w.wg.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }

@@ -1,6 +1,10 @@
 package engine
 
 import (
+	"slices"
+	"sync"
+	"sync/atomic"
+
 	"github.com/lacewing-mqtt/lacewing/engine/packet"
 )
 
@@ -68,3 +72,72 @@ const (
 	DropOffline       = "offline" // QoS 0 for a session without connection that does not store it
 	DropDenied        = "denied"
 )
+
+// hookSet is all registered hooks by event, so that an event without hooks costs a look at a length.
+type hookSet struct {
+	clientConnected     []func(ClientInfo)
+	clientDisconnected  []func(ClientInfo, string)
+	clientRefused       []func(ClientInfo, packet.ReasonCode)
+	subscribe           []func(*ClientInfo, *Subscription) packet.ReasonCode
+	unsubscribe         []func(*ClientInfo, *string)
+	sessionCreated      []func(SessionInfo)
+	sessionResumed      []func(SessionInfo)
+	sessionSubscribed   []func(string, Subscription)
+	sessionUnsubscribed []func(string, string)
+	sessionTerminated   []func(string, string)
+	publish             []func(*Message) (bool, packet.ReasonCode)
+	delivered           []func(string, *Message)
+	acked               []func(string, *Message)
+	dropped             []func(string, *Message, string)
+}
+
+// hookTable is the hookSet that holds, and what it was made of.
+type hookTable struct {
+	atomic.Pointer[hookSet]
+	mu   sync.Mutex
+	list []*Hooks
+}
+
+// AddHooks registers hooks until remove is called. A hook that is running then may still be when remove returns.
+func (e *Engine) AddHooks(name string, h Hooks) (remove func()) {
+	t := &e.hooks
+	p := &h
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.list = append(t.list, p)
+	t.rebuild()
+	return func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.list = slices.DeleteFunc(t.list, func(o *Hooks) bool { return o == p })
+		t.rebuild()
+	}
+}
+
+// rebuild makes the set anew. t.mu is held.
+func (t *hookTable) rebuild() {
+	s := &hookSet{}
+	for _, h := range t.list {
+		collect(&s.clientConnected, h.ClientConnected, h.ClientConnected != nil)
+		collect(&s.clientDisconnected, h.ClientDisconnected, h.ClientDisconnected != nil)
+		collect(&s.clientRefused, h.ClientRefused, h.ClientRefused != nil)
+		collect(&s.subscribe, h.Subscribe, h.Subscribe != nil)
+		collect(&s.unsubscribe, h.Unsubscribe, h.Unsubscribe != nil)
+		collect(&s.sessionCreated, h.SessionCreated, h.SessionCreated != nil)
+		collect(&s.sessionResumed, h.SessionResumed, h.SessionResumed != nil)
+		collect(&s.sessionSubscribed, h.SessionSubscribed, h.SessionSubscribed != nil)
+		collect(&s.sessionUnsubscribed, h.SessionUnsubscribed, h.SessionUnsubscribed != nil)
+		collect(&s.sessionTerminated, h.SessionTerminated, h.SessionTerminated != nil)
+		collect(&s.publish, h.Publish, h.Publish != nil)
+		collect(&s.delivered, h.Delivered, h.Delivered != nil)
+		collect(&s.acked, h.Acked, h.Acked != nil)
+		collect(&s.dropped, h.Dropped, h.Dropped != nil)
+	}
+	t.Store(s)
+}
+
+func collect[F any](list *[]F, f F, there bool) {
+	if there {
+		*list = append(*list, f)
+	}
+}

@@ -24,8 +24,6 @@ type Message struct {
 	HasExpiry  bool
 	Expiry     uint32 // message expiry interval, seconds from At [MQTT-3.3.2-5]
 	Properties []byte // further MQTT 5.0 properties to forward, encoded, without topic alias, message expiry and identifiers
-
-	delivered int // sessions that took it, for Publish
 }
 
 // Clone gives a copy of m that shares nothing with it but strings.
@@ -42,3 +40,24 @@ func (m *Message) Clone() *Message {
 func (m *Message) Expired(now time.Time) bool {
 	return m.HasExpiry && now.Sub(m.At) >= time.Duration(m.Expiry)*time.Second
 }
+
+// remaining is the message expiry interval that is left at now, ns since the epoch, in seconds; 0 when it is over
+// [MQTT-3.3.2-6].
+func (m *Message) remaining(now int64) uint32 {
+	waited := (now - m.At.UnixNano()) / int64(time.Second)
+	switch {
+	case waited <= 0:
+		return m.Expiry
+	case waited >= int64(m.Expiry):
+		return 0
+	}
+	return m.Expiry - uint32(waited)
+}
+
+// expired is Expired in ns since the epoch.
+func (m *Message) expired(now int64) bool {
+	return m.HasExpiry && now-m.At.UnixNano() >= int64(m.Expiry)*int64(time.Second)
+}
+
+// uncounted reports whether deliveries of m do not count in the metrics: those below $SYS do not.
+func (m *Message) uncounted() bool { return isSys(m.Topic) }

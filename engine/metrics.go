@@ -1,5 +1,7 @@
 package engine
 
+import "sync/atomic"
+
 // Metric names a counter since the start of the engine.
 type Metric int
 
@@ -97,3 +99,19 @@ func (m Metric) Name() string { return metricNames[m] }
 
 // Metrics is a reading of all metrics. Readings of counters that move together may be apart by what was in progress.
 type Metrics [NumMetrics]int64
+
+// counterShards is how many copies of the counters there are, so that driver goroutines seldom write to the same cache lines.
+const counterShards = 8
+
+type counterShard [NumMetrics]atomic.Int64
+
+// Metrics reads all metrics.
+func (e *Engine) Metrics() (m Metrics) {
+	for i := range e.counters {
+		for j := range m {
+			m[j] += e.counters[i][j].Load()
+		}
+	}
+	m[MessagesRetained] = e.gauges.retained.count.Load()
+	return m
+}

@@ -1,5 +1,7 @@
 package engine
 
+import "sync/atomic"
+
 // Stat is a gauge with its highest value since the start.
 type Stat struct {
 	Count, Max int64
@@ -16,4 +18,45 @@ type Stats struct {
 	SubscriptionsShared Stat // those of share groups among them
 	Routes              Stat // route rows
 	Retained            Stat
+}
+
+// gauge is a value and the highest it ever had.
+type gauge struct {
+	count, max atomic.Int64
+}
+
+func (g *gauge) set(n int64) {
+	g.count.Store(n)
+	g.mark(n)
+}
+
+func (g *gauge) add(d int64) { g.mark(g.count.Add(d)) }
+
+func (g *gauge) mark(n int64) {
+	for {
+		m := g.max.Load()
+		if n <= m || g.max.CompareAndSwap(m, n) {
+			return
+		}
+	}
+}
+
+func (g *gauge) read() Stat {
+	n := g.count.Load()
+	return Stat{n, max(n, g.max.Load())}
+}
+
+// gauges are the values behind Stats. They are renewed where something changes, so reading them costs nothing.
+type gauges struct {
+	connections, sessions, persistent, topics, subscriptions, shared, routes, retained gauge
+}
+
+// Stats reads all gauges.
+func (e *Engine) Stats() Stats {
+	g := &e.gauges
+	return Stats{
+		Connections: g.connections.read(), Sessions: g.sessions.read(), SessionsPersistent: g.persistent.read(),
+		Topics: g.topics.read(), Subscribers: g.subscriptions.read(), Subscriptions: g.subscriptions.read(),
+		SubscriptionsShared: g.shared.read(), Routes: g.routes.read(), Retained: g.retained.read(),
+	}
 }

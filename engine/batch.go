@@ -1,0 +1,224 @@
+package engine
+
+import (
+	"hash/maphash"
+	"math/rand/v2"
+
+	"github.com/lacewing-mqtt/lacewing/engine/packet"
+)
+
+// Batch is the scratch of one driver goroutine, which alone may use it: counters, touched connections and caches of one
+// round of input. Drivers with a goroutine for each connection share a few from a pool: a Batch that was flushed belongs to
+// nobody.
+type Batch struct {
+	e       *Engine
+	counts  [NumMetrics]int64 // of this round
+	now     int64             // ns since the epoch, read once a round; 0 between rounds
+	touched []*Conn           // have output that this Batch will write
+	urgent  []*Conn           // of these, those that have much
+	vec     [][]byte          // what Transport.Write gets
+
+	topics []*topicEntry // cache of match results, by hash of the topic; nil until used
+	nodes  []*filterNode // scratch of match
+	seen   map[*Session]int32
+	name   []byte // scratch: a topic name
+
+	in     packet.Publish // decoded
+	ack    packet.Ack
+	out    packet.Publish // encoded for one receiver
+	idList []uint32
+	msg    Message // the message in hand, for hooks
+	info   ClientInfo
+	cast   cast   // of the publication in hand
+	fed    cast   // of what a queue or the retainer gives out
+	bytes  []byte // scratch: one encoded packet
+	events []event
+	lines  []traceLine // of traces
+	rand   *rand.Rand
+}
+
+// NewBatch makes the scratch of one driver goroutine.
+func (e *Engine) NewBatch() *Batch {
+	return &Batch{e: e, seen: map[*Session]int32{}}
+}
+
+// borrow gives a Batch for work outside of drivers; giveBack flushes it.
+func (e *Engine) borrow() *Batch {
+	b := e.batches.Get().(*Batch)
+	b.begin()
+	return b
+}
+
+func (b *Batch) giveBack() {
+	b.Flush()
+	b.e.batches.Put(b)
+}
+
+// begin starts a round if none is in progress.
+func (b *Batch) begin() {
+	if b.now == 0 {
+		b.now = b.e.clock.Load()
+	}
+}
+
+// Flush publishes the counters and writes every connection that has output since the last Flush once.
+func (b *Batch) Flush() {
+	b.begin()
+	b.settle()
+	for i := 0; i < len(b.touched); i++ { // flush may append
+		b.touched[i].flush(b)
+		b.settle()
+	}
+	clear(b.touched)
+	clear(b.urgent)
+	b.urgent = b.urgent[:0]
+	b.touched = b.touched[:0]
+	b.publishCounts()
+	b.now = 0
+}
+
+// flushUrgent writes the connections with much output before the round ends. No lock is held.
+func (b *Batch) flushUrgent() {
+	for i := 0; i < len(b.urgent); i++ {
+		b.urgent[i].flush(b)
+	}
+	clear(b.urgent)
+	b.urgent = b.urgent[:0]
+}
+
+// publishCounts adds the counters of the round to the engine's.
+func (b *Batch) publishCounts() {
+	shard := &b.e.counters[uint64(b.now/1000)%uint64(len(b.e.counters))]
+	for i, n := range b.counts {
+		if n != 0 {
+			shard[i].Add(n)
+			b.counts[i] = 0
+		}
+	}
+}
+
+func (b *Batch) random() uint32 {
+	if b.rand == nil {
+		b.rand = rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
+	}
+	return b.rand.Uint32()
+}
+
+// topicEntry is what a Batch remembers of a topic: that its name is valid, and who gets it.
+type topicEntry struct {
+	topic      string
+	hash       uint64
+	generation uint64 // of the router when deliveries and groups were found
+	matched    bool
+	sys        bool // below $SYS
+	levels     int
+	deliveries []delivery
+	groups     []*shareGroup
+}
+
+// topicSlots is the size of the cache of topics of a Batch, a power of two. A topic has two places.
+const topicSlots = 2048
+
+var topicSeed = maphash.MakeSeed()
+
+// lookup gives the entry of a topic name, which is valid. It is good until the next lookup of another topic.
+func (b *Batch) lookup(name []byte) *topicEntry {
+	if b.topics == nil {
+		b.topics = make([]*topicEntry, topicSlots)
+	}
+	h := maphash.Bytes(topicSeed, name)
+	i := h & (topicSlots - 1)
+	en := b.topics[i]
+	if en != nil && en.hash == h && en.topic == string(name) {
+		return en
+	}
+	other := b.topics[i^1]
+	if other != nil && other.hash == h && other.topic == string(name) {
+		return other
+	}
+	// The older of the two places goes: what is in i moves on, its neighbour is used again.
+	if other == nil {
+		other = new(topicEntry)
+	}
+	b.topics[i^1], b.topics[i] = en, other
+	clear(other.deliveries)
+	clear(other.groups)
+	*other = topicEntry{topic: string(name), hash: h, deliveries: other.deliveries[:0], groups: other.groups[:0]}
+	other.sys = isSys(other.topic)
+	other.levels = levels(other.topic)
+	return other
+}
+
+// route makes the match result of en current.
+func (b *Batch) route(en *topicEntry) {
+	if r := &b.e.router; !en.matched || en.generation != r.generation.Load() {
+		r.match(b, en)
+		en.matched = true
+	}
+}
+
+// event is something that happened while a lock was held and is told to hooks without one.
+type event struct {
+	kind   eventKind
+	s      *Session
+	m      *shared // held
+	slot   slot    // of evRedispatch
+	reason string
+	alarm  bool
+}
+
+type eventKind byte
+
+const (
+	evDelivered eventKind = iota
+	evAcked
+	evDropped
+	evQueueAlarm
+	evRedispatch
+)
+
+// settle tells what has happened. No lock is held.
+func (b *Batch) settle() {
+	if len(b.lines) > 0 {
+		b.tellTraces()
+	}
+	for i := 0; i < len(b.events); i++ { // hooks may add to it
+		ev := b.events[i]
+		b.events[i] = event{}
+		switch ev.kind {
+		case evDelivered:
+			for _, h := range b.e.hooks.Load().delivered {
+				h(ev.s.clientID, &ev.m.Message)
+			}
+		case evAcked:
+			for _, h := range b.e.hooks.Load().acked {
+				h(ev.s.clientID, &ev.m.Message)
+			}
+		case evDropped:
+			for _, h := range b.e.hooks.Load().dropped {
+				h(ev.s.clientID, &ev.m.Message, ev.reason)
+			}
+		case evQueueAlarm:
+			b.e.queueAlarm(ev.s, ev.alarm)
+		case evRedispatch:
+			b.redispatch(ev.s, ev.slot)
+		}
+		if ev.m != nil {
+			ev.m.release()
+		}
+	}
+	b.events = b.events[:0]
+}
+
+// dropped counts a delivery that will not be and notes it for the hooks. m is held by the caller and stays so.
+func (b *Batch) dropped(s *Session, m *shared, reason string) {
+	switch reason {
+	case DropExpired:
+		b.counts[MessagesExpired]++
+	case DropQueueFull, DropOutputFull:
+		b.counts[MessagesDropped]++
+	}
+	if len(b.e.hooks.Load().dropped) > 0 {
+		b.events = append(b.events, event{kind: evDropped, s: s, m: m.hold(), reason: reason})
+	}
+}

@@ -1,0 +1,281 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/lacewing-mqtt/lacewing/engine/topic"
+)
+
+// retainer keeps the last message with RETAIN of each topic [MQTT-3.3.1-5].
+type retainer struct {
+	e       *Engine
+	options atomic.Pointer[RetainerOptions] // nil: off
+	names   topic.Names[retained]
+}
+
+// retained is one stored message. It never changes: the next message of the topic replaces it.
+type retained struct {
+	m       *shared // never goes back to the pool, because deliveries in progress may refer to it
+	timer   timer   // of the expiry
+	expires int64   // ns since the epoch; 0 for never
+}
+
+// put stores or removes the retained message of m's topic.
+func (r *retainer) put(b *Batch, m *Message) {
+	o := r.options.Load()
+	if o == nil {
+		return
+	}
+	if len(m.Payload) == 0 { // [MQTT-3.3.1-6] [MQTT-3.3.1-7] [MQTT-3.3.1-10] [MQTT-3.3.1-11]
+		if old := r.names.Delete(m.Topic); old != nil {
+			r.forget(old)
+		}
+		return
+	}
+	if o.MaxPayload > 0 && len(m.Payload) > o.MaxPayload {
+		r.refuse(b, m, "payload too large")
+		return
+	}
+	n := &retained{m: newShared(m)}
+	switch {
+	case m.HasExpiry:
+		n.expires = b.now + int64(m.Expiry)*int64(time.Second)
+	case o.Expiry > 0 && !isSys(m.Topic):
+		n.expires = b.now + int64(o.Expiry)
+	}
+	full := false
+	var old *retained
+	r.names.Update(m.Topic, func(v *retained) *retained {
+		if n := r.names.Len(); o.MaxMessages > 0 && (n > o.MaxMessages || n == o.MaxMessages && v == nil) {
+			full = true
+			return v
+		}
+		old = v
+		return n
+	})
+	if full {
+		r.refuse(b, m, "too many retained messages")
+		return
+	}
+	if old != nil {
+		r.forget(old)
+	}
+	if n.expires != 0 {
+		n.timer.owner = &retainedExpiry{r, n}
+		r.e.wheel.set(&n.timer, n.expires)
+	}
+	r.e.gauges.retained.set(int64(r.names.Len()))
+}
+
+func (r *retainer) refuse(b *Batch, m *Message, why string) {
+	b.counts[RetainedDropped]++
+	r.e.log.Debug("message not retained", "topic", m.Topic, "clientid", m.From, "err", why)
+}
+
+// forget cleans up after a message that was taken out.
+func (r *retainer) forget(old *retained) {
+	if old.expires != 0 {
+		r.e.wheel.stop(&old.timer)
+	}
+	r.e.gauges.retained.set(int64(r.names.Len()))
+}
+
+// retainedExpiry takes a message out when its time is over.
+type retainedExpiry struct {
+	r *retainer
+	n *retained
+}
+
+func (x *retainedExpiry) fire(b *Batch) {
+	if b.now < x.n.expires {
+		b.e.wheel.set(&x.n.timer, x.n.expires)
+		return
+	}
+	x.r.names.Update(x.n.m.Topic, func(v *retained) *retained {
+		if v == x.n {
+			return nil
+		}
+		return v
+	})
+	b.counts[MessagesExpired]++
+	x.r.e.gauges.retained.set(int64(x.r.names.Len()))
+}
+
+// retainedFeed is a subscription that still gets retained messages. It is guarded by Session.mu, but for what feed uses
+// while Session.feeding is set.
+type retainedFeed struct {
+	u       *sub
+	cursor  topic.Cursor
+	pending []*retained // found and not delivered
+	done    bool
+}
+
+// feedChunk is how many retained messages are looked up at a time.
+const feedChunk = 256
+
+// feed delivers retained messages to a session as far as its connection takes them, one chunk at most: the rest follows from
+// Run, chunk by chunk, so that nobody waits for a subscriber to many.
+func (e *Engine) feed(b *Batch, s *Session) {
+	s.mu.Lock()
+	if len(s.feeds) == 0 || s.feeding || s.dead {
+		s.mu.Unlock()
+		return
+	}
+	s.feeding = true
+	f := s.feeds[0]
+	s.mu.Unlock()
+
+	if len(f.pending) == 0 && !f.done {
+		filter, _ := topic.CutLocal(f.u.Filter)
+		if e.retainer.options.Load() == nil {
+			f.done = true
+		} else {
+			f.pending, f.cursor = e.retainer.names.Match(filter, f.cursor, feedChunk, f.pending)
+			f.done = f.cursor.Done()
+			slices.SortStableFunc(f.pending, func(a, b *retained) int { return a.m.At.Compare(b.m.At) })
+		}
+	}
+
+	s.mu.Lock()
+	s.feeding = false
+	more := false
+	if c := s.conn.Load(); c != nil && len(s.feeds) > 0 && s.feeds[0] == f {
+		more = s.feedLocked(b, c, f)
+	} else {
+		more = len(s.feeds) > 0 && c != nil
+	}
+	s.mu.Unlock()
+	if more {
+		e.needPump(s)
+	}
+}
+
+// feedLocked delivers what f has pending. It reports whether feed can go on at once. s.mu is held.
+func (s *Session) feedLocked(b *Batch, c *Conn, f *retainedFeed) (more bool) {
+	z := s.policy()
+	for i, r := range f.pending {
+		if !c.hasRoom(b) || s.unsent > 0 {
+			f.pending = f.pending[i:]
+			return false
+		}
+		if f.u.QoS > 0 && r.m.QoS > 0 && (s.queue.n > 0 || s.window.live >= s.openMax(c, z)) {
+			f.pending = f.pending[i:]
+			return false // an acknowledgement goes on
+		}
+		if r.expires != 0 && r.expires <= b.now {
+			continue
+		}
+		k := &b.fed
+		k.begin(b, &r.m.Message, !r.m.uncounted())
+		k.sh = r.m
+		sl := slot{m: r.m, ids: f.u.ids, qos: min(r.m.QoS, f.u.QoS), flags: slotRetain, at: b.now} // [MQTT-3.3.1-8]
+		if z.UpgradeQoS {
+			sl.qos = f.u.QoS
+		}
+		s.accept(b, k, sl, z)
+		k.sh = nil
+	}
+	f.pending = nil
+	if f.done {
+		s.feeds[0] = nil
+		s.feeds = s.feeds[1:]
+		if len(s.feeds) == 0 {
+			s.feeds = nil
+			return false
+		}
+	}
+	return true
+}
+
+// hasRoom reports whether the output is short enough for bulk; if not, its flush goes on with it.
+func (c *Conn) hasRoom(b *Batch) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.dead || !c.ready {
+		return false
+	}
+	if c.out != nil && c.out.size > min(b.e.settings.Load().maxOutput()/4, earlyFlush) {
+		c.hungry = true
+		c.touch(b)
+		return false
+	}
+	return true
+}
+
+// EnableRetainer switches retained messages on, or changes the limits.
+func (e *Engine) EnableRetainer(o RetainerOptions) error {
+	if o.MaxMessages < 0 || o.MaxPayload < 0 || o.Expiry < 0 {
+		return fmt.Errorf("%w: retainer limits are negative", ErrBadSetting)
+	}
+	e.retainer.options.Store(&o)
+	return nil
+}
+
+// DisableRetainer switches retained messages off: they are neither stored nor delivered; what is stored stays.
+func (e *Engine) DisableRetainer() { e.retainer.options.Store(nil) }
+
+// Retained gives a page of the retained messages in the order of their topics. A page costs what lies before it too.
+func (e *Engine) Retained(offset, limit int) (rows []*Message, total int) {
+	total = e.retainer.names.Len()
+	if offset < 0 || limit <= 0 {
+		return nil, total
+	}
+	for _, filter := range []string{"#", "$SYS/#"} {
+		var cur topic.Cursor
+		for !cur.Done() && len(rows) < limit {
+			var found []*retained
+			found, cur = e.retainer.names.Match(filter, cur, feedChunk, nil)
+			for _, r := range found {
+				if offset > 0 {
+					offset--
+				} else if len(rows) < limit {
+					rows = append(rows, &r.m.Message)
+				}
+			}
+		}
+	}
+	return rows, total
+}
+
+// CleanRetained removes the retained messages whose topics match filter and says how many these were.
+func (e *Engine) CleanRetained(filter string) int {
+	if !topic.ValidFilter(filter) {
+		return 0
+	}
+	n := 0
+	var cur topic.Cursor
+	for !cur.Done() {
+		var found []*retained
+		found, cur = e.retainer.names.Match(filter, cur, feedChunk, nil)
+		for _, r := range found {
+			if old := e.retainer.names.Delete(r.m.Topic); old != nil {
+				e.retainer.forget(old)
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// Retain stores m as the retained message of its topic without publishing it: for what was stored before a restart.
+func (e *Engine) Retain(m *Message) error {
+	if !topic.ValidName(m.Topic) || !m.QoS.Valid() {
+		return ErrBadTopic
+	}
+	if e.retainer.options.Load() == nil {
+		return errors.New("retainer is off")
+	}
+	b := e.borrow()
+	defer b.giveBack()
+	own := *m
+	own.Retain = true
+	if own.At.IsZero() {
+		own.At = time.Unix(0, b.now)
+	}
+	e.retainer.put(b, &own)
+	return nil
+}

@@ -1,0 +1,84 @@
+package engine
+
+import (
+	"hash/maphash"
+	"slices"
+)
+
+// shareGroup is a shared subscription: each message goes to one of its members. Its fields are guarded by node.mu.
+type shareGroup struct {
+	node    *filterNode
+	name    string
+	members []*sub
+	next    uint32 // of round robin
+	sticky  *sub
+}
+
+// groupOf gives the group of that name and makes it if need be. n.mu is held.
+func (n *filterNode) groupOf(name string) *shareGroup {
+	for _, g := range n.groups {
+		if g.name == name {
+			return g
+		}
+	}
+	g := &shareGroup{node: n, name: name}
+	n.groups = append(n.groups, g)
+	return g
+}
+
+// dropGroup removes an empty group. n.mu is held.
+func (n *filterNode) dropGroup(g *shareGroup) {
+	if i := slices.Index(n.groups, g); i >= 0 {
+		n.groups = slices.Delete(n.groups, i, i+1)
+	}
+}
+
+var shareSeed = maphash.MakeSeed()
+
+// maxShareScan is how many members a pick looks at to find a connected one. Groups with more disconnected members in a row
+// get an occasional message into the queue of one of these.
+const maxShareScan = 256
+
+// pick chooses a member for a message from that publisher, other than not: a connected one if there is any, else one whose
+// session queues. nil if there is none.
+func (g *shareGroup) pick(b *Batch, strategy SharedStrategy, from string, not *Session) *sub {
+	g.node.mu.Lock()
+	defer g.node.mu.Unlock()
+	n := len(g.members)
+	if n == 0 {
+		return nil
+	}
+	start := 0
+	switch strategy {
+	case SharedRoundRobin:
+		start = int(g.next % uint32(n))
+		g.next = uint32(start) + 1
+	case SharedHash:
+		start = int(maphash.String(shareSeed, from) % uint64(n))
+	case SharedSticky:
+		if g.sticky != nil && g.sticky.s != not && g.sticky.s.conn.Load() != nil {
+			return g.sticky
+		}
+		start = int(b.random() % uint32(n))
+	default:
+		start = int(b.random() % uint32(n))
+	}
+	var offline *sub
+	for i := range min(n, maxShareScan) {
+		m := g.members[(start+i)%n]
+		if m.s == not {
+			continue
+		}
+		if m.s.conn.Load() != nil {
+			if strategy == SharedRoundRobin {
+				g.next += uint32(i)
+			}
+			g.sticky = m
+			return m
+		}
+		if offline == nil {
+			offline = m
+		}
+	}
+	return offline
+}

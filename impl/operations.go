@@ -192,7 +192,7 @@ func (o *operations) rewritten(m match) (path, raw string) {
 		p.WriteString("/" + text)
 		r.WriteString("/" + url.PathEscape(text))
 	}
-	if strings.HasSuffix(m.op.route.Path, "/") && len(m.op.route.Path) > 1 {
+	if strings.HasSuffix(m.op.route.Path, "/") {
 		p.WriteByte('/')
 		r.WriteByte('/')
 	}

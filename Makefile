@@ -1,7 +1,7 @@
 # Each target is one line deep; what a line does stands in the script or tool that it calls.
 TOOL = go tool -modfile=tools/gen/go.mod
 
-.PHONY: gen gen-check lint-openapi
+.PHONY: gen gen-check lint-openapi sdk
 
 # gen writes everything that is derived from the OpenAPI documents.
 gen:
@@ -20,3 +20,7 @@ lint-openapi: tools/sdk/node_modules
 
 tools/sdk/node_modules: tools/sdk/package-lock.json
 	npm ci --prefix tools/sdk && touch $@
+
+# sdk generates a TypeScript client of each document and runs it, and the Go example, against a node built from this tree.
+sdk: tools/sdk/node_modules
+	npm --prefix tools/sdk run sdk

@@ -97,6 +97,9 @@ func listenerKeys() []Key {
 				Doc: "Take the user name from the common name that the PROXY protocol header carries."})
 		}
 	}
+	for i := range keys {
+		keys[i].For = "external"
+	}
 	return keys
 }
 
@@ -161,13 +164,19 @@ func httpKeys() []Key {
 		Key{Name: "management.bootstrap_app.secret", Type: SecretT,
 			Doc: "Secret of that application. Without a value one is made."},
 	)
-	keys = append(keys, listener("dashboard", "Dashboard, and both REST APIs for admin users", "18083", "4", "2")...)
-	return append(keys,
+	for i := range keys {
+		keys[i].Plugin = "management"
+	}
+	dashboard := append(listener("dashboard", "Dashboard, and both REST APIs for admin users", "18083", "4", "2"),
 		Key{Name: "dashboard.default_user.login", Type: String, Default: "admin",
 			Doc: "Name of the admin user that is made at start when it does not exist."},
 		Key{Name: "dashboard.default_user.password", Type: SecretT, Default: "public",
 			Doc: "First password of that user. While it is the built-in one, it is good from loopback only."},
 	)
+	for i := range dashboard {
+		dashboard[i].Plugin = "dashboard"
+	}
+	return append(keys, dashboard...)
 }
 
 func mqttKeys() []Key {

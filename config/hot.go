@@ -134,18 +134,25 @@ func (c *Config) keep(tg target, key, text string) (string, error) {
 	text = strings.TrimSpace(text)
 	l := loader{table: c.table, hot: true}
 	unit := l.bareUnit(tg)
-	if text == "" {
-		switch tg.key.Type {
-		case String, List, SecretT:
-			return "", nil
-		}
+	if text == "" && tg.key.Type.mayBeEmpty() {
+		return "", nil
 	}
 	v, err := parse(tg.key, text, unit)
 	if err != nil {
 		return "", &Fault{Source: "update", Key: key, Reason: err.Error()}
 	}
-	if _, bare := strconv.ParseInt(text, 10, 64); bare == nil && tg.key.Type == Duration && v.num != 0 {
+	_, notNumber := strconv.ParseInt(text, 10, 64)
+	if notNumber == nil && tg.key.Type == Duration && v.num != 0 {
 		return v.shown + "ms", nil // what was meant, whatever name it is read under
+	}
+	// v2 shows and sets the first number of a pair only: the second stays.
+	if notNumber == nil && tg.v2 != nil && (tg.key.Type == Rate || tg.key.Type == Policy) {
+		switch is := c.resolve(tg).value; {
+		case is.num == v.num && is.raw != "":
+			return is.raw, nil
+		case tg.key.Type == Policy && is.num2 > 0:
+			return fmt.Sprintf("%d|%d", v.num, is.num2), nil
+		}
 	}
 	return v.raw, nil
 }
@@ -215,7 +222,7 @@ func (c *Config) CheckPlugin(plugin string, set map[string]string) (map[string]s
 			continue
 		}
 		// Text taken back stays empty; anything else without a value is the default's.
-		clear := tg.instance == "" && (tg.key.Type == String || tg.key.Type == List || tg.key.Type == SecretT)
+		clear := tg.instance == "" && tg.key.Type.mayBeEmpty()
 		if text != "" || clear {
 			out[tg.name] = text
 		}

@@ -45,7 +45,7 @@ type Key struct {
 	// instance that For names.
 	Aliases []string
 	// For is the instance that aliases and V2 rows without a pattern level
-	// mean: "external" for zone.$name.max_inflight.
+	// mean, and that always exists: "external" for zone.$name.max_inflight.
 	For string
 
 	Type    Type

@@ -90,7 +90,7 @@ func (l *loader) put(origin Origin, source, name, text string) {
 		}
 		return
 	}
-	if strings.TrimSpace(text) == "" && tg.key.Type != Enum {
+	if strings.TrimSpace(text) == "" && tg.key.Type.mayBeEmpty() {
 		// "key =" takes back what a lower layer set.
 		l.set[tg.name] = entry{key: tg.key, value: value{shown: emptyShown(tg.key.Type)}, origin: origin, source: source}
 		return

@@ -49,7 +49,7 @@ A higher layer wins: default, file, environment, flag, cluster (API), plugin con
 
 Durations are written with units (` + "`500ms`, `30s`, `1h30m`, `7d`" + `), sizes with ` + "`KB`, `MB`, `GB`" + ` (powers of 1024), flags as
 ` + "`on`, `off`, `true`, `false`" + `, addresses as ` + "`off`" + `, a port, ` + "`host:port` or `[v6]:port`" + `. ` + "`$name`" + ` stands for any name, ` + "`$N`" + ` for a number from 1.
-A key without a value (` + "`key =`" + `) takes back what a lower layer set. Keys marked *at once* take effect while the node runs,
+A text, list or address without a value (` + "`key =`" + `) takes back what a lower layer set. Keys marked *at once* take effect while the node runs,
 the others at the next start.
 `
 
@@ -124,7 +124,7 @@ func (t *Table) Example(w io.Writer) error {
 			fmt.Fprintf(&b, "\n##%s\n## %s\n##%s\n", strings.Repeat("-", 70), group, strings.Repeat("-", 70))
 		}
 		fmt.Fprintf(&b, "\n## %s\n## %s\n", k.Doc, k.typeText())
-		if len(k.Named) == 0 {
+		if _, named := k.Named[k.For]; !named && (k.For != "" || len(k.Named) == 0) {
 			name := k.Name
 			if k.For != "" {
 				name = instanceName(name, k.For)

@@ -24,6 +24,9 @@ type value struct {
 
 func (v value) text() string { return v.shown }
 
+// maxValue bounds a value in bytes.
+const maxValue = 64 << 10
+
 // emptyShown is what an unset value of a type is shown as.
 func emptyShown(t Type) string {
 	switch t {
@@ -38,12 +41,24 @@ func emptyShown(t Type) string {
 	}
 }
 
+// mayBeEmpty reports whether "key =" is a value of the type.
+func (t Type) mayBeEmpty() bool {
+	switch t {
+	case String, List, SecretT, Address, Access, Rate, Policy:
+		return true
+	}
+	return false
+}
+
 // parse reads text as a value of the key. A duration without a unit is read
 // in unit; 0 refuses it.
 func parse(k *Key, text string, unit time.Duration) (value, error) {
 	text = strings.TrimSpace(text)
 	v := value{raw: text, shown: text}
 	var err error
+	if len(text) > maxValue {
+		return value{}, fmt.Errorf("is longer than %d bytes", maxValue)
+	}
 	switch k.Type {
 	case String, SecretT:
 		if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {

@@ -9160,6 +9160,9 @@ func ParseAuthUserResponse(rsp *http.Response) (*AuthUserResponse, error) {
 	case rsp.StatusCode == 404:
 		break // No content-type
 
+	case rsp.StatusCode == 408:
+		break // No content-type
+
 	case rsp.StatusCode == 413:
 		break // No content-type
 
@@ -9209,6 +9212,9 @@ func ParseChangePwdResponse(rsp *http.Response) (*ChangePwdResponse, error) {
 		break // No content-type
 
 	case rsp.StatusCode == 404:
+		break // No content-type
+
+	case rsp.StatusCode == 408:
 		break // No content-type
 
 	case rsp.StatusCode == 413:
@@ -9405,6 +9411,9 @@ func ParseCleanAclCacheResponse(rsp *http.Response) (*CleanAclCacheResponse, err
 	case rsp.StatusCode == 404:
 		break // No content-type
 
+	case rsp.StatusCode == 408:
+		break // No content-type
+
 	case rsp.StatusCode == 413:
 		break // No content-type
 
@@ -9522,6 +9531,9 @@ func ParseUpdateConfigResponse(rsp *http.Response) (*UpdateConfigResponse, error
 		break // No content-type
 
 	case rsp.StatusCode == 404:
+		break // No content-type
+
+	case rsp.StatusCode == 408:
 		break // No content-type
 
 	case rsp.StatusCode == 413:
@@ -10182,6 +10194,9 @@ func ParseMqttPublishResponse(rsp *http.Response) (*MqttPublishResponse, error) 
 	case rsp.StatusCode == 404:
 		break // No content-type
 
+	case rsp.StatusCode == 408:
+		break // No content-type
+
 	case rsp.StatusCode == 413:
 		break // No content-type
 
@@ -10243,6 +10258,9 @@ func ParseMqttSubscribeResponse(rsp *http.Response) (*MqttSubscribeResponse, err
 	case rsp.StatusCode == 404:
 		break // No content-type
 
+	case rsp.StatusCode == 408:
+		break // No content-type
+
 	case rsp.StatusCode == 413:
 		break // No content-type
 
@@ -10302,6 +10320,9 @@ func ParseMqttUnsubscribeResponse(rsp *http.Response) (*MqttUnsubscribeResponse,
 		break // No content-type
 
 	case rsp.StatusCode == 404:
+		break // No content-type
+
+	case rsp.StatusCode == 408:
 		break // No content-type
 
 	case rsp.StatusCode == 413:
@@ -10479,6 +10500,9 @@ func ParseSwitchPluginResponse(rsp *http.Response) (*SwitchPluginResponse, error
 		break // No content-type
 
 	case rsp.StatusCode == 404:
+		break // No content-type
+
+	case rsp.StatusCode == 408:
 		break // No content-type
 
 	case rsp.StatusCode == 413:
@@ -10791,6 +10815,9 @@ func ParseUpdateNodeConfigResponse(rsp *http.Response) (*UpdateNodeConfigRespons
 	case rsp.StatusCode == 404:
 		break // No content-type
 
+	case rsp.StatusCode == 408:
+		break // No content-type
+
 	case rsp.StatusCode == 413:
 		break // No content-type
 
@@ -10927,6 +10954,9 @@ func ParseUpdatePluginConfigsResponse(rsp *http.Response) (*UpdatePluginConfigsR
 	case rsp.StatusCode == 404:
 		break // No content-type
 
+	case rsp.StatusCode == 408:
+		break // No content-type
+
 	case rsp.StatusCode == 413:
 		break // No content-type
 
@@ -11061,6 +11091,9 @@ func ParseSwitchNodePluginResponse(rsp *http.Response) (*SwitchNodePluginRespons
 		break // No content-type
 
 	case rsp.StatusCode == 404:
+		break // No content-type
+
+	case rsp.StatusCode == 408:
 		break // No content-type
 
 	case rsp.StatusCode == 413:
@@ -11663,6 +11696,9 @@ func ParseCreateUserResponse(rsp *http.Response) (*CreateUserResponse, error) {
 	case rsp.StatusCode == 404:
 		break // No content-type
 
+	case rsp.StatusCode == 408:
+		break // No content-type
+
 	case rsp.StatusCode == 413:
 		break // No content-type
 
@@ -11872,6 +11908,9 @@ func ParseUpdateUserResponse(rsp *http.Response) (*UpdateUserResponse, error) {
 		break // No content-type
 
 	case rsp.StatusCode == 404:
+		break // No content-type
+
+	case rsp.StatusCode == 408:
 		break // No content-type
 
 	case rsp.StatusCode == 413:
@@ -12959,6 +12998,9 @@ type TooManyFailuresResponse struct {
 	Headers TooManyFailuresResponseHeaders
 }
 
+type TooSlowResponse struct {
+}
+
 type UnauthorizedResponseHeaders struct {
 	WWWAuthenticate *string
 }
@@ -12992,6 +13034,13 @@ type AuthUser404Response = NotFoundResponse
 
 func (response AuthUser404Response) VisitAuthUserResponse(w http.ResponseWriter) error {
 	w.WriteHeader(404)
+	return nil
+}
+
+type AuthUser408Response = TooSlowResponse
+
+func (response AuthUser408Response) VisitAuthUserResponse(w http.ResponseWriter) error {
+	w.WriteHeader(408)
 	return nil
 }
 
@@ -13049,6 +13098,13 @@ type ChangePwd404Response = NotFoundResponse
 
 func (response ChangePwd404Response) VisitChangePwdResponse(w http.ResponseWriter) error {
 	w.WriteHeader(404)
+	return nil
+}
+
+type ChangePwd408Response = TooSlowResponse
+
+func (response ChangePwd408Response) VisitChangePwdResponse(w http.ResponseWriter) error {
+	w.WriteHeader(408)
 	return nil
 }
 
@@ -13224,6 +13280,13 @@ func (response CleanAclCache404Response) VisitCleanAclCacheResponse(w http.Respo
 	return nil
 }
 
+type CleanAclCache408Response = TooSlowResponse
+
+func (response CleanAclCache408Response) VisitCleanAclCacheResponse(w http.ResponseWriter) error {
+	w.WriteHeader(408)
+	return nil
+}
+
 type CleanAclCache413Response = TooLargeResponse
 
 func (response CleanAclCache413Response) VisitCleanAclCacheResponse(w http.ResponseWriter) error {
@@ -13326,6 +13389,13 @@ type UpdateConfig404Response = NotFoundResponse
 
 func (response UpdateConfig404Response) VisitUpdateConfigResponse(w http.ResponseWriter) error {
 	w.WriteHeader(404)
+	return nil
+}
+
+type UpdateConfig408Response = TooSlowResponse
+
+func (response UpdateConfig408Response) VisitUpdateConfigResponse(w http.ResponseWriter) error {
+	w.WriteHeader(408)
 	return nil
 }
 
@@ -13887,6 +13957,13 @@ func (response MqttPublish404Response) VisitMqttPublishResponse(w http.ResponseW
 	return nil
 }
 
+type MqttPublish408Response = TooSlowResponse
+
+func (response MqttPublish408Response) VisitMqttPublishResponse(w http.ResponseWriter) error {
+	w.WriteHeader(408)
+	return nil
+}
+
 type MqttPublish413Response = TooLargeResponse
 
 func (response MqttPublish413Response) VisitMqttPublishResponse(w http.ResponseWriter) error {
@@ -13943,6 +14020,13 @@ func (response MqttSubscribe404Response) VisitMqttSubscribeResponse(w http.Respo
 	return nil
 }
 
+type MqttSubscribe408Response = TooSlowResponse
+
+func (response MqttSubscribe408Response) VisitMqttSubscribeResponse(w http.ResponseWriter) error {
+	w.WriteHeader(408)
+	return nil
+}
+
 type MqttSubscribe413Response = TooLargeResponse
 
 func (response MqttSubscribe413Response) VisitMqttSubscribeResponse(w http.ResponseWriter) error {
@@ -13996,6 +14080,13 @@ type MqttUnsubscribe404Response = NotFoundResponse
 
 func (response MqttUnsubscribe404Response) VisitMqttUnsubscribeResponse(w http.ResponseWriter) error {
 	w.WriteHeader(404)
+	return nil
+}
+
+type MqttUnsubscribe408Response = TooSlowResponse
+
+func (response MqttUnsubscribe408Response) VisitMqttUnsubscribeResponse(w http.ResponseWriter) error {
+	w.WriteHeader(408)
 	return nil
 }
 
@@ -14153,6 +14244,13 @@ type SwitchPlugin404Response = NotFoundResponse
 
 func (response SwitchPlugin404Response) VisitSwitchPluginResponse(w http.ResponseWriter) error {
 	w.WriteHeader(404)
+	return nil
+}
+
+type SwitchPlugin408Response = TooSlowResponse
+
+func (response SwitchPlugin408Response) VisitSwitchPluginResponse(w http.ResponseWriter) error {
+	w.WriteHeader(408)
 	return nil
 }
 
@@ -14429,6 +14527,13 @@ func (response UpdateNodeConfig404Response) VisitUpdateNodeConfigResponse(w http
 	return nil
 }
 
+type UpdateNodeConfig408Response = TooSlowResponse
+
+func (response UpdateNodeConfig408Response) VisitUpdateNodeConfigResponse(w http.ResponseWriter) error {
+	w.WriteHeader(408)
+	return nil
+}
+
 type UpdateNodeConfig413Response = TooLargeResponse
 
 func (response UpdateNodeConfig413Response) VisitUpdateNodeConfigResponse(w http.ResponseWriter) error {
@@ -14554,6 +14659,13 @@ func (response UpdatePluginConfigs404Response) VisitUpdatePluginConfigsResponse(
 	return nil
 }
 
+type UpdatePluginConfigs408Response = TooSlowResponse
+
+func (response UpdatePluginConfigs408Response) VisitUpdatePluginConfigsResponse(w http.ResponseWriter) error {
+	w.WriteHeader(408)
+	return nil
+}
+
 type UpdatePluginConfigs413Response = TooLargeResponse
 
 func (response UpdatePluginConfigs413Response) VisitUpdatePluginConfigsResponse(w http.ResponseWriter) error {
@@ -14675,6 +14787,13 @@ type SwitchNodePlugin404Response = NotFoundResponse
 
 func (response SwitchNodePlugin404Response) VisitSwitchNodePluginResponse(w http.ResponseWriter) error {
 	w.WriteHeader(404)
+	return nil
+}
+
+type SwitchNodePlugin408Response = TooSlowResponse
+
+func (response SwitchNodePlugin408Response) VisitSwitchNodePluginResponse(w http.ResponseWriter) error {
+	w.WriteHeader(408)
 	return nil
 }
 
@@ -15195,6 +15314,13 @@ func (response CreateUser404Response) VisitCreateUserResponse(w http.ResponseWri
 	return nil
 }
 
+type CreateUser408Response = TooSlowResponse
+
+func (response CreateUser408Response) VisitCreateUserResponse(w http.ResponseWriter) error {
+	w.WriteHeader(408)
+	return nil
+}
+
 type CreateUser413Response = TooLargeResponse
 
 func (response CreateUser413Response) VisitCreateUserResponse(w http.ResponseWriter) error {
@@ -15381,6 +15507,13 @@ type UpdateUser404Response = NotFoundResponse
 
 func (response UpdateUser404Response) VisitUpdateUserResponse(w http.ResponseWriter) error {
 	w.WriteHeader(404)
+	return nil
+}
+
+type UpdateUser408Response = TooSlowResponse
+
+func (response UpdateUser408Response) VisitUpdateUserResponse(w http.ResponseWriter) error {
+	w.WriteHeader(408)
 	return nil
 }
 
@@ -16989,272 +17122,273 @@ func (sh *strictHandler) UpdateUser(ctx echo.Context, username Username) error {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7H1/d9s2suhXweFuz7ZvGf2ynSbK6XnXdbLd3LWT1E5u354mV4JJSGJNEQoBWdbm+Lu/gwEIgiRIkRTt",
-	"pIn/SSySGAwGM4PBYDDzyfHockUjEnHmjD855AYvVyGBv69HPbzmC/EnWy+XON46Y+cdIzE6wxGekyWJ",
-	"OOqj4zVfkIgHHuYEHfvLIELiI8d1rnG4JqK5R33ijAeuExO2Drkz/v3D7a2bdNCLycc1YbyDjlaYsQ2N",
-	"fWec/uk6a0biCC+JM3Y4YXwifjsKAW+BozmZrDb+ru7PqB/MtkbH6E3aRY2hpj3VHXC9Hmno24dtPI3I",
-	"Rv9K0AkDEuVQOIFnDPXROeFxQK4Jwkg+REGE+IKgk3DN+I7Z/eTQyz+IJzjq90+OFxIcTRhhzBnzeE1c",
-	"R3Y9CQRmJ5Ph4dPR8PDocHj44+HAcR2PRhHxOPEnmDtjZzQY/vhocPhoeIiGB+ODo/HwyHGdYIV9PwaY",
-	"znD0Y2/QG/SGjutcEbLCYXBNnPHjgeusaMyd8dHg6dGB66xiyunkmsTO+DDDFOvIJ7MgIr5z++E2Q56J",
-	"RB574cTD3oKUkeskJDgG+hyfnCI6QxhdrIgXzALityBgyjNWLOz80xU2nK4CT4lKllkmV4F3Vdbp84Cp",
-	"metq8EstC5MIPjI7fkV9kmNU8ehvDL2MZnQHe/qYEx7A3JvsdTgeDsdHgr1EfxPGMV8LBjtfR1EQzR3X",
-	"oXw1iUlIMBNtz4dP+096B47rsC3zCfNiZ+y8OPsV/T+hdFaqhyFa0HXMXDT8ES2DaM2J+PsJYsSjkc8E",
-	"qiRmAY0ENr1hb+jc2gnA7BQ4DRhHOAyRfNCE0tWUOHgiKCFFhCw//pcpZ/sRaDd5qqij+YNGAadxEM0n",
-	"YcA4iUicI9GbcD0PogyRTvWX1SySHbAgFfY8suJU9DFyHW8dx1I0A7l2DlxHYiHG9GTwRIx6iW/SD46G",
-	"I6WDPBo6Y8fHbHFJceyPF5yvBI0Wa+7TTTTx6DqSguBmuh0+3tVvgvB4OHxSxGA4GB0OBhkklh85H3Ov",
-	"m+4H0PlgfAd9H+7o2kbwx4fF7jask5E+KRlhsUPGwo7Gd1hvfKxtd0MrIz0ZPBnU6RivAnvHekU1xHUp",
-	"lLaXE9Yz+RD10S+Eo+SXWL0S3dZMZD85l1tOWD8mHgmuiQ9fy0cMLJ+B6ywJY3hOWN+P6WqlvtEPP1I2",
-	"yDbPviqC+UjZsLzF0N5iVNr7qBzWyALL/nFMOAbjZnxgPNWtV9i7Ipz1xeKNxfKee0a87He+Xuczj1dB",
-	"NI/JR8sztso+XF9i76q/DBhTmObeZEaRe1fAerW+FBuYEnDwqgwevLQBDAO2KG0FL22tYuKVYCHelIET",
-	"7+zQwlJoYQW0sAjN+nHhKwYEzj9iXhxckszTdWT5FB7qj28tIl/LgoukBSfsioBxoSGqJT6juyj2h2Ak",
-	"jISBAj+PhCrrPR2p30fwepDos5kvlvKjx0IqljTeTjjlWCi0x097w6dnjn6+hmlwDp/2Rodn3dlEq5h6",
-	"hLEJvsZBiC9D4oxHj0fDw8P0lez5YHBQQtGaho/+Sm4GBOV3GYafZ7H4rIviF7nq36dVc4f222c2Xe/N",
-	"YP9QIqcNLZ7dIvpg3TxYNw/WzWeybqwiLlb+nIBfaENGybjxoK6YK3XUVzpm4OonS3yjvpUiYHyiH+lv",
-	"6FqoBuML+SB5zwhjAY3ML/Qj/U1ChDjzmfE09+WK50Fmnidfg8PR/Ew9kO9LyF3LGfa31JJs6BezWZbD",
-	"3tODrGX55KlhWarXbS3LJ5/LsrQsWS1Yue0e/YG9E/J/5HyiVHDeTJCrGuqjN/I9Ovv17Vukntd0phvg",
-	"7ecHTbqpPMBZ4a2QCWfsLEgYUsd1PlIpSXLenPEMh4y41pMGwNNQtxkeNOmL+ugkJpiLfaP5ogE5dDd2",
-	"gjTvrpIsCRFsowYBb3oiR6N6K8if/zDOIA8ro4/W/MmjuuRJNgYrweRigu6IXqPx0aAFvQ6fPj54WpNe",
-	"QvbmZMKC/wiND6qG43ASrZeK88QvNc4MbVfgL5iwTcC9RZkr4YLjmPcvOF0hjOTjesJW7MIucLW7wh4H",
-	"KokZKfax+xAoedTAGyI7VIoLjrKU/I8dIy4hoBHaBHyhmPCl3zdO7NPFfYLXfKEYOvBzZ1wHjty81u6x",
-	"f3xyKnv959u3b9Dxm5eWztSWda+OZCd/bLgFvnza0ThOnx+/sfQR+njVXSdnNJrT5z9b+lmKNx12tL34",
-	"9dTWzZZ9DLvr5g1lfB4Te1+read9nRM/YJZuYvW8AzZ7p1RclQRpNdi4xxN6/Ab9gjnZ4G0WsEd3MJlc",
-	"BrLgXpz9in4jl+h54iLKwvSNxw0RFZAXlF7BBiZc4yzgcI0n4m1zuKe/nY3O7BQIN8vRMgNRLE91SHBG",
-	"/XVIcoyx1A9bDF1qavSWLFch5iQLWS0pPH3ZbNbOiUejdHkxIMfiTXOMz4kwfElcAlO+bMVc53LHE+dB",
-	"6qcNMRWW/aOLV3YGYC2GfsHpcoXeKG+plQBMfNKODX4jl4LNrWA35LJEBjL2h9rv5Ux8tQnM2tfqaSsD",
-	"G29wwMUeGpxIhnXmpq88QYeSdzEJc68am6CwTak22KNZGMwXfPJxTdYk198S30ySD/Kv5FZwoj261rdF",
-	"oDlLPtl6l86FNtT0s06M+Ye5sc5N611Dxt9RvXdOZzTzorYTtHqP1mTb/Vf5eT//ZTs6gJ8pO/RzcD1l",
-	"NQo8ax9CKw/PC25B7UmA/1Mhk86vEqz0TKgnjZCqnIcdWHZL+BbqvDX5H/RGpU5vqgYsKkBulxv5sbqR",
-	"+WQMYicx8UlI8tJcjMp/Dl81vukAPaxXPt7dQzHu/2U0o/ES1/dvGr21v21Q0ivHc+aMHSw+dIz+2K4e",
-	"tEwafQiO2OV9MTsMGI8xp3H2WofCxRw9m0ih2XmrxPdbzWUCv/btldJ+7Lc31KDX8uOKKywELtFMZjgI",
-	"Se4Sy4s4prZI5+EgPSx3xk6yw0ZEfG8Dax9kEbwxlE1M4YyqOEsK/CX2J0pA6+E8MnG+xmEguBsBiDHC",
-	"/b8ggWsRfH3ck2OLG2PVwv2/aJAejWbBfLKOriK6iSZXZFsb9XIQddGD3pyI9tjaW6QvnKFGT6qviaRy",
-	"TcQemzSFlsjDUUQ5uiRIAvR1B1eBd5WgXrODoR75MmBMLIYrHONlXfR+NNGDlizHpBHlkz8YrT3gpybE",
-	"n6m/RWKwACEBCf1M+HZF6gJ9YkFTtM/hqvwVAmXGccxri+twaHZgti8HXZevMnvvHLiGWA4yzBTGBPvb",
-	"MkxbYpl6/DWkZgyZ1SJJWzvIfZDTZ4t74XeijgjGKKKXCbPO6DpK6VnoqC7WpgkloZtbCg0fLAlyE7D8",
-	"0Vs5H2QWF1gJFTMggGMD3WKBuUkXyW3VOiNNoWaTcFQYQZHwJty66Ct8bzQQWCUnNPSLN1DL6XtoYvc6",
-	"9EvW7wzsuhhGZCNRAfpqxJyIroiCfGNcZZ2MJgeVlk8tgyoPsZZNZcfavOlq4p+7/nqjV2KLRf5PypF8",
-	"vY7r29w5kPYxVIKWS/zyI+c9HIZ0M8ERjbZLujZmyAE9nRsF2wd/61231Uru5DkXZPQxx3y1hd292JW7",
-	"CtWQzgUGjIakF5JrEhp4Kl50q4AxHstAJnPkXjiZBSExQXGvj70QBrsDYgY9DS+iS8wzVhPQtzms0lkR",
-	"qn8HuCDiZA7GvAHxMqZXJO6xLZuI9/E1Nmn4eNAYRbggPMFeWEAu2eveFCK9JjiO8bYs3mvX7qyDkK6D",
-	"fEjXwZ87pEtrBAgzyoSPZiITVMDthX5dT8/koZZEU1RCNxZ/Ae4PNvlxNLo89J8cHs0MO6D/G43DVGmC",
-	"2xeHOF7mVM6xfLaDVaA7cCVNFsF8MdlgTuIljq96RR8O9cDZWOnzYuSaxAEXCGxwrIIiU6SgJxSSCD0e",
-	"DNH79WBwQFC2Y/QYrgPxgIdCUn6FFjlkoMkjaIJEGyedXyMwqbY3vKWXyzZL4OcaFGcrFXWJYPdLXRHu",
-	"/ax3Rr97LXoPa9zXusZJPlEbuW44xSdMSJdGApLWLDhf9VTQy0dHfP9xHcRisywd+gli4rtxv5+9JNcX",
-	"4+hDdh0x+N0d9JaEL6hf0c+Kip1VPWDSRVEBLAlN++k7z002Vj99t3YTK/qn797s6IutVyRuTxpoLp2c",
-	"9brphEAptLYU2jUDXrgHu3hhPfC7aTEnvCaonYTAnkcY++m74wyjmOSR4a4/fYddWKd++o6XCmqna5QV",
-	"dItlqjh9O6fJLZ8USXy3nNQtSera1NJu9eNWKBsLqjkNUk9TuFa9UFP+3SppV1LtVslwhaxmGUWGJhc9",
-	"GipauKXH0wK+Mvq52rF4Iw/3JyzE+Wsi8jy/u6iCojGp9ldFCiXn7m3O1GMSTkISqX1i1bG4zQLOH4w/",
-	"eTR4/Gj0FA0H48HReHggTAkSBtcknizZHDohkdyBJL/1wXmCRfaw/GDkOkvZInORVT5K2uSM/4FBNeDi",
-	"1i6yT/UOAkVnwO+Eq4NYMKg+5QNtV6swibLlC8whIOKKbNElCWk0Z4hTF7G1t0CYoam0xqY9iC4AHxoo",
-	"jMTLulpZlgXmLcgSi56XQXRKojlfyKN4OE5JrGGBrg5/L2AJ1448lTjMd9GKxB6J+COfCPL4iEYeeYZi",
-	"vEEgBoQhHBPE8RWJBN4rHHNEZyjgJZgbgfd7oL+OYxWUksf/DZ4TFK2XlyR+hgYIRz7Qd4OWBEdoqLH6",
-	"uCaxEXqZQjTx8MkMAyekWCRW9q3r3Dya00eq/ck6jkXX4rl8VEBMRtOKlyWkUdHU7cmS5PnIdvyK+gS6",
-	"fYam/zVFSyw4DmaQxmj63eEAmEwln7ToJBumMmqsPaZGzFEe3XO6YWhGY0Swt0Diw7I5S4FY52wkNEUQ",
-	"BcsklKlyAsXkXQhYAjsZ6dpiCldJjGx70uhjeYtcwjs0C0JO4rqimUqki6Z/nyLG8ZYhjFbhmiEWzCMX",
-	"Tf8yRcs1g3Pn6XejgzKtI1HbZ3CpBi1wKV4SiEeKkDwKF5+W4GFcPWiLyi1o+RWNmAzWe0VPCQSIwzoQ",
-	"cXUZEKc6u69PunUXf43JzBk7f+mneVz78i3r/wMH4TomsqvsUN8uCPJkIBxaYIYiikLoHEV04yJGUUT5",
-	"IojmyMORmBN5QOP30IkQ5eEAtNgCmgDy54TH20fHMy7xzwWHy2R+iFMkln10SWZUaOwFQRG54QhzTpYr",
-	"UNcZ4pXKDYzoFeX/gBO5Qn/v5KkcElPmImkrCk0jdIYr/sAg1HIJ1PEOPSSoAsesAUMCoW1PiOJbSk9x",
-	"bFP04ntly+l2ofg0FqAjNERnwc8VYM9wtFWTxCzQKUVLHG2RjMFBIYVLa7OYLhFfBAypW4TWDj735LyL",
-	"hElO4+A/xDJBJzHxxRKMQ6kgVHCImBo4tdw9pN9+++2RmRC42Mf0Z8wCD50THC5/ei+WlBuxx+MxDZHQ",
-	"WSR+70yzoypIqBiJkibx/tgL3yaqcRXTFYl5IGdOa8wqeYS2Qsk4UvYTtfG7av5B01JayoJLwLF+GjB+",
-	"HLGNnD4chq9nYETTiKi/qrrVIC7WsLGEnX8tvfHh9oNaoRReFlDFZwXieMomqOpTNRbaxbk1zd+AE3nY",
-	"sHOI5+DtTEgoz7TyhPYSqwHAlxJcgCoMQ5qqOR7JHVRUo3lKPRy+DZYwxPTw4pP0cY5/N04xpGtZbHAC",
-	"weChgWvatd5SWNBSRxqfLCugSRCwgjUqSbMUdHZ8NoKdwMqgb+kV5PB1BIuq0Cd8Q9EKBzFz0WZBQ7Bg",
-	"sjTWB/mFtZlsUOJTeIbmlDB5TXCqjvhBkmW4ai6OsjBfabBFzrSKCRNbDms3CrFG3axKaVLZVfKwfl/l",
-	"HVWRrWk/t7bJl/ecn+/axPVsaMvGrxOvQF7eaPqilhKQ4OpogQTyh9IRKaTaK90MmP0Vbwk4+/NuFXDt",
-	"UbZQtrL9G7WLziGduWtSsccWe37MrojJZMYOq0M2arhp3IGYccvFCkvdV+H4UmpKbXMNyqGVE4tJJYw5",
-	"Eug/QwPAFUfSuqrXS35+zRlyM3vhdGwZzNwaoieQ3VfuYCfdkdBlYVke3re4SR9PS1lTlk3OLYh03hKl",
-	"sosrs+mbzbf/bUH4gsiSA0rlA99LFkPQFCnvsSELl5SKN85txs9bhwQvn0OjTLKVBqaXkYClQAr5IrFY",
-	"VkR6AAprl5GrJQ/iX4SsELwTIqwS2ffkLSwpWo+Pjg6Odgm0TP9SEGUqXSkmcg3hpplkimaJur4NgQ5j",
-	"dCB2X7CQH/SGLjoUPw96Q/H3kfj7qDfI9G/2fWDr2/S97J7lJAVEkdk1t7imIyadVkW9zImCOXJz/nJ8",
-	"VC4670odRzJCWHmPUiF4hqb6vtwUbRYkQgFHc3xNUEQjYreJ4BRS2tRFzaKunBRa6fODon8CXomViJMb",
-	"7iIcMgpiKddOJr3TUhBZz2r0mZQXCCTdWSkF6L+IuNyV5NUMI5yLfX7ieDE8S2izCELldqA+QfFa4pMl",
-	"QLenGgU6pmEnBVJuV3p2YfjPdC8BQ2xFQo7C4IpIzwyVS/cmiEmJ9mg0jyc0uiax0M7wwRiWcDAQIOOr",
-	"i3x1bA3PlkEYBobaqT+jBgFcIHX5FO/nkkhhdLBKW2BZHn4Gr4QpDPs7JiQ09vP2lUIc+34gJh2Hb7J+",
-	"ir1xKyT3kGLLXMHvxEeXWymjySlENa77sokC0xWnFMDZn9+jVZeZ2DaMsY64Tduq7RFoLTl9A0RjtKRS",
-	"K+ktfxDxx4c7NxiGz7ZIHNMDUctlYVoC1QrKWOA1QBsZXoh9THteg+b781gOjPwNl5yLE5TsvcKA8bFY",
-	"oEQj8M/QNUdCFbvy1EKexMD1IziOSgS8QNUlvnkpXw6KMp1B7f7YO6VAc9ZO6Gxh7pjM1kzsV3AY9tBL",
-	"LpZhyH83GgzkSqwIKhdq0RfiJAyZ+LlEeIVj2y6nBhUUUgkVdABQcVeEOdqIzRCcabhgdq0IXYXkGcKX",
-	"4AAUjxhdSvxqrNaAXwWlTqzH778ttpIIOAzRBrOEeGM0HAxRTJaUK6sLvpDnTS4aDkZIXXCTV8vEowM4",
-	"FVXWbqydi8kYh4PDkg+A18UHRyii0hwTH4onj1HJ1WPx8kekA1uScyLx+InxWNllgAJcvBUfPNXnRwLm",
-	"f1+8fuWi4XCA5Pm4vpIISblER8Nh/tU6Sl+Oko0tnc3CIBI9DBUp5A1G8eAQ0dDPkQQCG6R7fzgYusPB",
-	"yB0ODtzh4NAdDo7c4eCxOxz86A4HT9zh4Kk7HA7c4XDoDocjdzg8cIfDww8FbSxUjoD56BqDamSCNc5h",
-	"Gk9wGP5DpgJwk3PQF+os4TeBj6nGlU7IPnpFL9beQiUpgIwFryiHpBeQSdp13iR0P5OzYT4SZjLA4ILg",
-	"4g2Q9BToqH++U4R1tANTElWgzEj8Qt42dc27jYC780FwejAvUQnKw4AgjFMe9IIDjdzw/E5MHXAyEl+T",
-	"GInNIJN7MvRW2O/qOQ43eCt+wfnoInE4iimta8CIpXnXavLOTKriOkmJuv1MbBPK/suaHZr18WcwtBM0",
-	"ujkBNKEVBmMUFflkMZIKVUYsW7mIeHKvFtHNbr9uUqOkcLw9fPLkQHkVLoVlgDhF5JrE2yQuQJ70YHQJ",
-	"ITg05i4iISNoatZ5se+DM3VQCic7lPHEYSj3nByC75jdzZ1WUCkMISnhMnXRNKmbo//eMOPP9G+8CqYQ",
-	"NZYtx2IfR75Cyw4mVF8rqc0xjh6HnhPX4IYszYqMUMClivPY8Xwek7kKa2gm73of4Tb6XhpopvrpaqdZ",
-	"KZyFtKRJ57W3mjl091eYnW03SwE6NtpbnXdiKyVdWqrMAxr1DnrDoVySxgjD3kF+saChWqUkcTI7hWac",
-	"Y+wjhqCf0h/56SsZ5P1tLywy00LlQ+Kf/AyIpwhfkxjPiVSmfEORT7xgiUPpnMSck1h8+7/v3/t/f/++",
-	"9/69/2l0+1ebMkqPICw9eThEPEg9yNICcdH03//+978fnZ09ev4c/fOf47Oz8cXFtNj1p8PbR7Jr9R+S",
-	"/40z/1nROoNSJBY1D8+L4waPMUbrKICDiOFgdDhGU1nZZFpFlN//dfbLhxIUdHWsogwcPEGgMXX5OqEP",
-	"nqmlDnYZAUsstZWMqyju6/LFsgpBKh4nXOyL5AeIRvLcw1jmWrhMzHpcJT0yVcmhg96K5b6KU6pKfIDC",
-	"gF1Yem0Bwf1R4kuzGXOE0WwdhkjeovYD5uHYl2fZbRHLlRzLo/crvUADlHytJ2PvHu0TkOtNXRPZu7vh",
-	"jgEOOx/gsGKAw+4HOCrnL9HjyByfdNFcEg+vGUE8CWiFyz/ozbufz1+c7o1NNblHnZN7VEHuUcfkLh/b",
-	"WX5UMi5YmZv79ZlU1CtEpag36SAZpzHxxUYGfY/RHK/n5Id9+rZT9qxAU7HXaT/UQlHAwibt9atXxyf/",
-	"QupDlKwpe/QDFQVt/bw4eav72YNDbQUM8909f3lxBz3q2oiFaIKXr345f/Fr932xVVlnF2+6mrNcIcdC",
-	"d+9+NhkkFUIZU7XWFxDEexX/uB8m5aqgBJf9u7RLY667/emcKXFp6e3k9dmb+6J0rqZmXWw66LSU2JkO",
-	"96d2rv6npcPTlxf/7HiERl3RXR2Kr1x9CDb968W/L6by0hnbDwezhKkFifMXJ/fFZNmSqTVx2b/LUvqb",
-	"3e3PYGZxV2tnp/dH53AXnU87p3NYRefTruhcMazceFyxaZab5asg2md4JePKyG2mr2eJ+Cq7LVDXQSPI",
-	"tiG29Huhowr1Fu6zdbo+ZVK3FTq6ODl/+fOLLnkoLUBcCDJ81e3IcmnpLJ11NbqcOy7ni8m4SSwcnmPA",
-	"olldNOgrFrySZanc3LJbRWWGYrmet6vjshWqXI/Z1U2ZBq4wbkpMkFLTzCYTBWm0s5eFvYv7B4uVb93W",
-	"2LbH+S1kqc/J6hoqdeBY/Syl/germ6DMd2LbcFtceAVndfaIYYlXv0s36gcpiKkztcURkmpZ8wAp83V6",
-	"fJR03/ocRgHY//ylAMjJDrDiYKsGfsWzK/Wi9slVBpu96dXVqVUJOKc43Z/vxCrPqA3Oq6zDu7/TqoJw",
-	"Nj+ryrH1vePeAuVXeEl8QfCX0Yxag/lkSXuVoAGOnALOtOhkB+hjTniw+xJJ5spPScaPRECz9wPS3DP2",
-	"sIJMPf5qJFSx/gv58W2uZn9129d8da6+vHUdtmWAfEneEhz5SNU/zJ4hWkewXtWh4Dv51a1RWbHoE5ZS",
-	"ru9dHL95iQKGBDTMg8tQnpzujmzM1XE1xquxddOpz9IxOyNWDiSbdyoP156ByzId16euI5oVYCvu1Ccy",
-	"6M1yQqpeyJNRU4xsN/jKYpJUxfT0EmC9yCSK/eFuIcS+/vioyde1P17im8nMt9ImJCh5RGOWMukqphBr",
-	"vcRbRFckskcuLeEEfAL3V3crRzhFT1utlQOkXqM/v3pSJJ3gaxyEECla3FSuViRWwWpCRWF2VR4zBsDW",
-	"Vi/SW9FQ3rC0Nbcrlqy+yExtds5sQ8lhlPKczm2f00GJdCSsrAVgh4DvF/OZA7S/MVgKsOzNZwj+NDDp",
-	"Jv7TAPg6Ip3MxuuIdDoZGXglL+7PMDQXqL3IrSJuG5N3J1EvOGyn5Xbhg+q0jjHalfX5YDB2bjDelaWo",
-	"OGN/TZxA6Ubyi9Csjz+TAhZodKd9BbS9Va8C0h31i0o39/R+NS6or/b0baZrMxv4xtrW0EtFfbCOHkHg",
-	"a+IvUmlvwJGk9FJMZiQmkWeExZ4Pn/af9A7yAafnv/9v/8Pf+72/W+NM5e2jXI6CnHqHjPif6l/ZT6lf",
-	"lRXlimwR4zjydVqfTLp5e1KUkmwA53iTZnVIwBC/8VV/MVLjAxuzmATbTyHmIe0vluUQS199BuVYZLn9",
-	"VaQJ83/EbLIqX3YxyUUuW802zXaj7j9GvvgZxJLNWJI9xOrFVhf8OmCOLtnCyhBfBCt0s0qmsCw31Lg1",
-	"LVGijgKuc6sUVU6miYV3KhIny4sC4Fwhs+AGPBUTu4PCMA4bOgXNft1kqOUEuoCaC/VpxOM1QVC/gRkC",
-	"4SIoQoUYpyum0srnSZdDvAozee78M/Uty08mD5ZOIw6VMpzCXSl8ScLUdI/8EtNdF7Y2IRagvSU3OrGU",
-	"OoZ005z6AUcBs0KHGmQG5IGRD2q0y4Uojz4z7YHUNta8sxS7v1JWkr7y4xqHAd8KsgjDI/BIJt3VzuFB",
-	"SY7O8lsCtH3TW5ootVfYJpT9VbYdmvXx/ZnYmblrrqCh+ZeV2LKcfx7yWt5pXkvNC3sKXDdZLS2gis/u",
-	"Wc5aprTUHF1At6IMiQw9wAwZdWCtK1snC46qiGLFPuPpM7KAqxfFlN/2vB/J17duUoip9LQwzZGhrbVZ",
-	"eoB4SfkCzUlEVDI5S/q9pGqTilCs5ECZp+PWTVuJr1o0i0nYrpUsz1QvRUftBKcJBSEpiCZjenWzywSn",
-	"RnWrBt7mTMWrmqPPVMWq2SZbOatpI+iv/rxmq3LVbiUt2YlxZbFZw6ZY5iqF1SSKWU2sZpNCueEarSrS",
-	"qGYSpWZoXZiyPHGKVM7JrpvVG3mFkB9LjrEy1ClQ2CLwWQHIsnZGpmxKWWnQU8xJ3FKNmoFv5Rr0QT19",
-	"keqpiZrJi++fXOrzUlimBT6bUHa2k1bw9t1LZ9Fqb9xn4exv4ZfBK3lxf7Z+bh6bG/wKwJe1r67ipoed",
-	"9Z3urA1+2Fv8utldW4HZnt671LXcYxvcnaEtjrb1aVs7Tkd+fkGI37BJxmCT01Jis2VTPBq5HcWG2rYN",
-	"TrziPvXWSyhnFCEaERTTzTNEQx+gCGAyUyS8MwpeMSKTVFi4JB2jYxl5Q7NT/owZ14j+KffvX4+d+zXv",
-	"dL/UneQuQzKT4bE6I7cqSJFk395ghryQMuK7gtMisRBKwHLPh5nymDVINy5vzbn1slKeyy5kRE3+Ycu7",
-	"bHpfUZ6kNBnz5VYN0hoFcMExL8nfNjyUiYH2yN6mYqz7nn3aTnLFi3Rm1YY3o5NulvimRicuWgTzxaMN",
-	"hsTUOL5q0WNy9bNsZMWMS+1GpvuxDq3QSydDo2tOSqcMPPdiBW09IgnePh4NvIuBqIWmdChq5W47EA3e",
-	"OpQEeCcDSc87SseiP0Ek4pCwoeWojL7sAyv01OEQpQtjxyDlR+h7KEgqdFNSuSzyVXnzH/YbvMKiavg1",
-	"cOiCLDJ9Thk9ngeMB5HHM6Xd20686so6aHtH+w/Qaowkw82q9YI45wQwR6vMeGwSVOR0OxPamCKnIzM6",
-	"rbA05HR4i7wAsES3yAoA7WrmBDC+TTMCyI7bb89F8w425lkwjjmsltaTNHqK1ZI45oLTG6QCMJDZk1Bd",
-	"pQGwAnPy8/v5UgBkubJBAgDLwO7RFZOVwRbeGJOL7xnvVuimNwFsVUfDNQOtT8AtCxzhUyIrtsTryFIf",
-	"/DPdk1UDSW5l2cNUd10tygIxAj7Ui5oBH/prATJZfWqEk9Z1d+wV0bln0IzpSCiP2DStp+4OhQyge58M",
-	"FRHcQ68XgXWg36uAVr29R6VjmeUWKsiA8oWdG+1iuIfDo7s9PMpxRjcS2tExUinE0lefRzDbnirleL/T",
-	"lavq818pu5NlSnZuH2pK4oKoDBDDWyMxCdTf8wMfbaB4oCnRylgY1CwHl7CFsBLSgdjvOcj9eFKxz9yd",
-	"W+2mtF5Z0a8h7zjKuu/ykiKMLWCq4qExEkeXZKtp+Oh+/0fWnwZU2B1YQPdixLzTN+pzW6hgSRALIk+V",
-	"qOM45i4KcTwnjMuyK3DMZ9i6B8jHW+YOn6AFXcfMRaMjtAyiNdSGho0XFIPOX5b9/vvv37/3/y4b//B/",
-	"4W8FQP3SQNRvBch6ufYdI3F7FSpa7682s1Dg5343ExMI3aCWu5WYf/QZ7iQKFLq5kSggvY5fydOy+t6l",
-	"FIHa52UfVG/WdSNJz5XLBBUTogrga6GBkqMB4zHmNLZvEFul9CrN42Uy5/0t1tl5aTevbxVR7aSupkwJ",
-	"OeDkw1vHAd9eCEyTO8zLIEoStRXOZmWRWFk0lkaIBBAMEKoCYD10vFqFgaeCNnBMkgI0Ym6BHBAMgBks",
-	"1wofuFl5eyuP66ndobXEEZ4TCP04fvNSGLYvzn5Fo96NKxjpFHtkE0RzhEHLwAXR99H76AUcccKCniyB",
-	"4OD19Ye6XLEq1PjfF69fIRJdk5CuyBhNP72H+XnvjNHARe/VLImfvV7vdiqLB0uecDNfv7qdKpgRoivp",
-	"1kRTdbo3VavzTKqqHrqwFJ6GCzI4cxwuZEZiMO2hdzpTO18wFy0JX1BflgaLqC9WDPHnKi02pUv7umr4",
-	"6HBwqJGU3VxSfwuk+z/onHxcE8YZ8nAcb3V8joKq6uvSmWibcoVAEWj6s5hjF5Ebj6w4mr55ffEW9fGa",
-	"L6Y9JCbUWxDvCnl0SRi6JDMqWIWueRDNx9k09HyhqeKlRXLFVB4Ohj2B6DGaBYK6LMRsIV5oegsOBRYQ",
-	"YHpI2hcoUFSS5wqQgG5BQx/FeCNhEFmwegsMvCKxRyL+yCdian1EI4+obmNJIV3kOCbYFwQAJhLWo+gc",
-	"smie0IgLIG+3KwLmZg8dmySXudjhlv/00+20h87AHacmLknYLsXikvgIqueKx8E8ojHxQQrE749rOVxV",
-	"C5gJEgj+Z8mdq2sii+yKEbyOfVm5GSaDjU0Cu1JSXD04GNT3w8HTH1yUKBflNdRhA+L9jy6aQv9MFqye",
-	"/uBCPWgmXj5JX4pnxhcLEqXWd8AZCWeAozDF5NBCXaCP5ZIlvY+gIKhHIpndRK4XzvEKewvyaNQbwNoa",
-	"8BBKQia64vzFxVtQJtcj43772JGecvAmrEiEV4Ezdg56g96BtNwWoCWBlUEfU5sP/hUhPkMRzbCs4Lkl",
-	"vgLfahI7NUYBRzQKt6ow+sYIr1rhIAa2CuYL3kNizYHi31BvFm6DC66Q9b7hWS7qLWCSw3robVL1Sykc",
-	"phXA6CnEy6xUoN1LX9BtzZPa04rDE7vek2wMy0Sq6Pt/MJlIgNzg5SqUy8j1qCdI1FMQypbIpEk///2t",
-	"61yPCDybyGLoDUDZ28GCB0vyzo2IUY37Nrua8nhN5MK/ohGTYx0NBu2oU5cqFmo0pUKD0YOdp+x1GH3+",
-	"3Fwtd+YSJpcRT7Eo8CQUjocy8VAKvicGcTg4LOtdU7T/ivJ/0HUEiUUPhwe7G7yl9FTszaDB6GmtBmc4",
-	"2qqdAsuYQs749w+uw9bLJY63ztg5gYUKGxX1zQUwMTbF1piRGMysm0eh0jGPBEEYlJ1Pys3rMvPZD1Pm",
-	"+P2TkwSPJvzmOmLvrJnGdeRa74wdsawqtST2Daugfz3qq4+0uBRkMWXfDFQm483URgmdpSZXHwmdICTC",
-	"w5wgqEiPlIpIDm9Gg4HYQJi4qzwSCvksO7YYhF2qc4PJ95IOCkrwsxzG2VlI7FiYT6H5XUeXuHY+CC7p",
-	"ewsczclktfH7n5Idxy0sBGvbWSyoe2Ulgz6ns2TRdNE0IhsBSVmKUxr68ieNxTIpOcx4qR89QwsczhDW",
-	"S4QSvB+lbRWRG66NE7UgSPaFZQksObLRPJwsLUO1jMBRcGgYeQFDm5hGcyHHR/qbmMgVSG7nBPziUnIC",
-	"1HqzkaUrEqOkdEeaftLXuzkxRXstQ+mMNVmMLK2UEgZSTNRcNVqU7C0B7I3R4WQ0OWgAt7Rpg/VOTlOi",
-	"0+5qyUvxbDYDVso3p7id0i0ofJ9r6VFuGXWFnKq1dLh7pXsXCXVI4+A/xP+SF2DXORoc1MHslGBfHUyZ",
-	"a7SYHmU0l+xMa6/UR+Yq7Q6Hh61WaoN7zaXuXXGlM1YUThifrDOmdx5a6SKe6bBqKT+jfjDbGos4epMa",
-	"MxWreWZ8BZHYf5Cleiw3UkvXpcNtZp9ktUX9EQGTFYwVu7YvmCv5Tjs3WFTo5Sf5R+DfSjMlJJzY6hBQ",
-	"RhITgW9ofGXc50lsiSRCloMzRNrDMqMaYeDu2ARh+EyYJ2JTLTDk+q4Q4+D9EGaK2oNKHxCecbXtNfpb",
-	"YIZCMuPpqTjTxsoorVCJ02xpYJxENHFapOUU1pGfhDfJmoZZQ+VfgXcl3UONLZWErspS2XuRlCdXV0H5",
-	"9bDMKml8rpZJ8fdEOdBqrZKZBve3tg1H97mOtd4X6lXmuS6AhrCSAWNRURU8ypaV4ajdMmJMr6GQnr84",
-	"ffH2RVEnKVk/mQwPn46Gh0eHw8MfDwfFtSIDNdU4SRWSPsqM9WJFvGAWEF97UOUm4UTGDjZTshlmqz8k",
-	"KdNF9ZkD16X2dJ05KYmv9XI3kXSkTeDDuchmEXgL8P5CBnv0iqIl5h54p5nh608d71MVJjMFT39RQZ1S",
-	"erVefUkqqr52arITgQbZeL26uuXPpU3+EUS+1iM6I7WWqGq10kh7mFL2y4u3e2qNEoVxTngckGuCcC0l",
-	"0YEZ05e3XLEXTjzsLUipE+Z5TFdMHS54C6KNFeQTL2BFuwYi+m6wx8Mt4ouAqWgcebj6TNlGN1yDgVI4",
-	"kCN9HQpLZo6DyOIKEdgee+EJ4LqnBO/jDpG6P0e8Rq6Ragj1hf3YCyGC5+4cDlZM24/xPjf+uT3/6Ovb",
-	"82fVIY3nBAwrKaNYLpKJiNY3tDJ7972Mrvzk79oQ2tVovwgmu7WvlqYS060I1KaUhc6Rm6rjk1N597uZ",
-	"LddcTUNGfJA/q/F0QTgPonkakYAuCZJbaV/d9gf9KmQgXkel17eyuvUXwk9Uxx2ojZueMYrdrkH1bQMb",
-	"R7bI3DX7Om2cU3nJLFdpI61QH8nQJy3Z5letLJ50OnbZPAV2KbRPBeqfUCzfxK0bKel/wqvVzsOj2Qx2",
-	"YYazha3j6+CaMBQTmShfBweMij6R9EzH4HzwrCRHN1dkCzHHC6LChfX9r1lg2Ym8W/mYEzlXje0YvFrt",
-	"bcIQNUnJtm9yRbaNzmEqmidHBOoLGGqzsxhry6bKQTq078ouslGgJeGsBGtOqPs0rEb2wISHw5TsYQpG",
-	"TK7VaRRdA3WdmmOjfYMe8qyyywxTupUsP3LuF88YrPJZsgykXdZfDHa4vywitM+AKpVZwVlm7bzrA4c0",
-	"VLcfSS4osQVfwW3h5IK6WNhk6UCwD7C3kBaf3puDfdpDx1ADZqWDDxFb0A2TMXRJwXIANjXuAk8tDrWA",
-	"8VeAXxc7zXTQEz3oXXvMQpv6StBSIfHrtCCfq5BXuwaS89dqj1cg/g6DscDV+Y2ZBWAqWYAo6iMwiHEY",
-	"Ivmg271XHsX+J/Hfban8vV1AhiYhYVMBXuItY9NpJDdh6SHbVAjWVMif3ogZd+ZUFgFtOQoFo4PsS8LM",
-	"bdu4V3KCmxmVkaxyeAdy3EKMW0hxWmfzKxfihKvuRISbSnA/k55ilzxbxdlweotHf2MIinPuK8c0CjiN",
-	"g2jeN74uEeLT5Iv0qgBdkcjV+TiDGMUEhwj7fkwYI/LqgUqbWHSuCD5TjacpCXrXowlOcqYw9BOCK2pT",
-	"15pIBraqZjaZ4sKrse5m8dUEm2QItlNybe3qi68exLfkydGEKvXipHPbTqptk7JLtG0SUxBoO+BUqmW9",
-	"wswybfJp5zK9a30uEW2xH0t8pNVifncrdWI8m/T5fGt2OrFg8rfVAbnGzRXBV2+N27UAvjsNkJuSFmpg",
-	"1ypf0VepZsiNXtmsXemHpTAqvPIVHxIGQ6bzbIKCzLb5S1jkz9RAOpZxgz4NhDtpVV+qFfrfwOJ+saAb",
-	"VXQWhly6tCczuq9YLzVn1JVn1aJfJcAp1FRyFcaoj34hHJ2l49Ob8O4ld9e6XiXAycK+Iz33faztqfh+",
-	"MSt7O9HPNG0s/9+c5OO7kvrMPDQX/WYLeTNl0PUaXu34PiNLGm9dFFLsu4hjdsVclHxCY3lT3Ctk1M+t",
-	"7x36wc805h16xLMT0kZom3rEVdWWr94M11JrlJ7p3D+en4r6AlviHy8C3OUf/xvTaZy7dpXnsG3sKs+P",
-	"Jus1v2sveVZev6AVuoWQt5Pxr91lbhPxjr3nuWloKN/NluNd3vNIes9Tee9QwFlSF8cq2b/IujiQDwi8",
-	"aLlKCF+Eu1zm/u5YXjVdGggsS9LtX49uCs8nMm9dneCfkqb1VUExW/9XrgeMpbBstU+LHuytEZhiuLoq",
-	"geUYtBRgqgVSbJU9fpEZYdn+vPpScglf7TmQCri28XStu3YZJztV2BfgTEg02BfjSmij/YyGDTXVt6ij",
-	"8B3qJ2MmGsp2QzdCc73VjSvhI+d9db+sPMvcc1nOmykPjgz35lTORVoTyUVKpNkSh6HM+Bdwhj5SQ2mo",
-	"dJGM0xgu8cuw8amseDSFe6uEP0vFPSmFhFZ4G1Lso5gs6TVhadZsAOWboelJILq8T5ekp3MRpxSFNJoL",
-	"GVhgSB/gezj2WVGfnH3k/I2iy54X4QSNJ4rGTa6/Wdupq/eX2J/A6BrFoxdb1VcvihhAgru6RmeOuCmF",
-	"CpRpRpGk+TJgTAglLA61QGRbKDAR5ZNkkDsh6I9VY4A0kUlrazQ3Pn+Ibr+ra4Nvkju4if7L+K1lKc27",
-	"C03PcvqulHYZpZ67BWhVKoXFKdub6dhWpUn7KCEIFBU40zRpEKGeFZymg8IbqY2dT+8dtTS8d8bovXPz",
-	"3rktRqTnO9sRjL4DdUPk9sEbNI/AeuiiWqPI9LvfELTSaT0AwP4nbr0AYEDfD81UQe/B9baVr4Cy2VPn",
-	"VxUEbtpSKje0jn2VNlFW5NA2lspplEkf4CIcMipNQUv+o82CMp1pQOzFNnj7LLWmdJFhHBPkS/tOGFHn",
-	"ZEUw3MYRppnceFHIKimsuJisxLAljh8p66HfEhMKAOEwpJusLSbTnRfuCCrEkuuByQBjc/QBQ0sczmi8",
-	"JL7dQtMl0Tqx0fQENbbSii3VUq5fJHdhGtlr5a0bbAszNVPu1HLLMHgzupXSqx2dHgyhOzOEND8hGqFL",
-	"AvlhQQcVElVl6h7ftW3EDE1QY51gRcVhA1ZtIZlAjH17ptxzH53EBHOCMDJfNFsEi/y91yCrFEthWbT1",
-	"fSfL4zqqsUCeq82/sUrMYrosXyV7ULVBLqaJxzH5UHscoVpBmjHL5kqwrlf2RcmoU7XnsnQj+cygTKMr",
-	"4qWN62vHfM2tO1o/iri2GuCD2r8ztW8wwpei+C3zX0strqMyxVghMsWTmmLfRhy33Ib0Tft0Lw0ZUZ+o",
-	"45l+UsS+MoiEQVQWMy5cTpJ2U1cnKSWy7o3WjFBzD2qjJ3EwUH4OJXOA2Aqqh0CoV7/isvOF6us4DHDb",
-	"4xh3d7KydRzL6p81Pk5riLY86Klpb8uRG0VGv/IrGglbpUcx6HvMFOMIfuE/mLohYd5ORCCXbLiGNEB2",
-	"y4w8FMUBkK7gcYBhcPkdM/meOTUbse03lBBTm4vRnbMt66/kxZ7+px1lPExeZZuAewvJq7K9DP7Tecvk",
-	"bT15UF5k0wtoLm8UNWfOTipiGKhP5GiaeFYqWjc4toL2khZ35v0oYtpufJ/TfnXRcDgQ/wwf8hTlPB7y",
-	"zkwMcfAIIzllye1YKX9BNM9HIai7fPXsX1cQfzgctnKAWBipLNVPXxnCVq2Uc4VUyF/eHWLFwHatEWjZ",
-	"v5CE1Lppb9M4CV3q4xDHy3LL+Bhep9ecYxww4qOIbp7lKmAaxYdkVcSI3Ev8ksTwMwYw3cjJTAm5cxdu",
-	"ft8gJ69o8O1cZJb0sYYrqSmvKfpZ32CW+jtClCzx1H3dMre9zYJNRVnzZ3cyq64dlV9jVNeStNSmN5bU",
-	"+ZiUSrrpoXO6YVDoQ+xfMZoFN8RHNPZJ7CJGRUtGvDUProkqWBupmmn0msQhXqGIxmgZMIZiuoHUBuIz",
-	"UP7Bf9L69kLMMYrWy0uoTyzYE95fkpBu0NDdJf73oUmS9MVfx+bbZnEZjFPL1kq+b1ol4NvZyxs3AAtq",
-	"aq8CARn6t1BTaVOL4ZG+tOWm1le9kkew4esieNKmxep6JCoLewQzVXbXyMDSorbHnWoZ7QRpWSrkvtwf",
-	"5Yqjod54KC6ys7iIdqXcgdrYQ2vsLDiS7aZe1ZE70iIdp7W/jzSKaUb8z7xnaZJNP9Ogadbsb2fbUsin",
-	"j+8il35mMtrIeVmS/RzgO8y0b5PiHWn3jxmayrzPCsWpm7ncDSkW7lSAZYb9VIbvbBHvIht/ZjbbZMyv",
-	"aP5lpc23odpyhA8REV92vnvLVft7y3Zv4ZYdGeIrdG9ZGvwKoavS1m0S4u+ns5X3Wqtu+bt8E3eON7KK",
-	"CUOYabyI30PTRCNM5a1YUNhXZMt0ZJo5CFnnDUKsZQw1BNmhyzUHvc4Ih8QAKvguOXwwNL3VLpOu9f0s",
-	"sxpeHenA78iGy85ALYWXa9L0WPAbsebSe7PJ7kFeGkiOX7o05XIz0sKYywkiWX6cCBJOFpyvijqj0N8d",
-	"6QvXbsOdmxciNgsaEn19FXvSzSwFNtBFlIiPLsmMxsQ4PpTXXiNuRJ4KSxDn5d5NaiiB5ikz6D6D8O9j",
-	"1mWnsI1lVw2hnVb4H9DtQiPc3oF2a2LV2Vvet2H3YM7ltKoS/X0Va9ake9qF1t3DmtupfE3brlrsdqjq",
-	"z2XhVfjWqFTOMn/JvZzRJTEinzFfiRG6wRpGLTU3uL4dx5mikNVlZo8Mah7sU25eZcN8gP8nEOOjQ36q",
-	"Qnh2Vit4Yw6ucx94zVhJCCViSVwWM6j+TCeJIeUlLIcDGeMTiCHFBPtbVQd2OBzqN1rK43XkpvdZk9us",
-	"U2WdTc1woSAteCnR6aGfKV+gVUxmwQ1hLpoKtTqVOVPJ8uPNZOrCzo/jKxLdqd6RcZCp5rkz47CT+FGS",
-	"LBkR5RNlOze6P1vRPEm1oWLW2gOvBtzm1m9JU5UMLxNlNxlNDtpYypbWX1ZIrW3uWk65fapbTLF9altM",
-	"aelUtpvCh6jhP1fUML7PSOF8uGCRe1rvEuT2ICYe2OnWrYFFz5RtCzIYFayPhulZsnK79wghZ0ZcuEVd",
-	"sgIUs7bk0dkz+UxRxe09wpACC5eM0LaAlo0yi1YnI7Vdem8xyogKo6xsjDsvwheQ6foWfMYI3nnJM7mR",
-	"hBYkhE1rEvcxRhxSv9CZJbW/SsNnJoyhkcz67OXDbPEGbx8iai2XWr/ikFqT7Wp5AnSDBhlpHm7I7r5Z",
-	"2MQbwFK+bHzaYrS1+AOMt0aCk2Q4hkdAP7ubsLjG933NVCCY6zRYMrZWR8jJzOgB/2JjaxVZ/1TBtYr2",
-	"TTVIcwXyLd9VvhMFso/+qBdjm3ZkVSdGlO2FOeLu9UkmQ0mZJnkdyWIsMxrLgkhKjYARBamFVWahTJj+",
-	"g8GUGkwZMn/FVlOeneopvkyrxhn9oN03ZERl0qpZLamKtEONtGGOa5vrxBwAmyLMfVKePi41sYoEuFu9",
-	"WMfYOg7D4swYJpfd3mI6gdoXa3jdj+bq1Py6Me+xNNZJVa3b6aZvwT6rUk8Vl6L2V1VV07WvyoI0aX+w",
-	"yY+j0eWh/+TwaFYWq2vvvUSZ7aupYrrmpIG1ljHRhM32p7LPrEbVuSRBU330WS2kdNp2WUXqy/raBsjx",
-	"7ZhAkj5pftOkQmWiVRR3tLJ84oSzKlWH/ipr0ujHqeRLXEz7RT3ptr6m7Ln/CWS9IlhfyLzMiK70Afm4",
-	"xqEMGpkH1yRCjMdBNH+W1oRReV+4tE+I30Mvrkm85YsgmiM8E0CmqnsoW5OmpIXyewT74kMWYrZAQeSF",
-	"a5/4Y92kj1UAiPr93egfeIouKUSX4AhN+3jawjoqMWla6g1VGaU7NVBbCyRH5PBjAkSsZcOY3zfUI9+M",
-	"OymrSnBmnexSm9RTJv2k5oJFpdg1iuElgmfVKqW6jp/JL/XQ7f9G49AvGkRZSHm099VzHTrAoTZE4C3I",
-	"NYnbZpYoUTNt3dUdu6EbeKC181mqG/WzdiyO+f2D/3q3/zqISkyX/ZzYNf3XtX3Vzd3Ue6ggk4fqDqDG",
-	"Bi0LtjiOvTVS966iu9RMe/lzutZPTd3FD96Yrrwx3bqLG7ldsgKzUwU1cxBbnMM6L9NeYr5m8LpEpl/h",
-	"ZVIQGM+ZiyIQXYxWmLENjX27F+MdwOxCkjR2uyRIftig7gUj8TeUnNJfBhFaq2lJBEROUyvBSEBVCsQ6",
-	"xwbZpinDCzzQma55by7Ax4A4fCAG0yy6cG1OQU1cK2L+DgfDxleKrTVu1BXgQ3mpBM45aKxFyihnOxwe",
-	"pAVqkprb8hJJQe5kFSJBqX1LpQEpJh7Aa5LO29pOhdSLdxNyEzDOGl2VsLWrL+SvyAYIcldpwc0RN6WQ",
-	"hTJNKXKf9wIOLfcCDh6uBOQSwKhKYJGhcHfo2/QSwGHuEsBBe8WcsNiuajmpgjayglvF2KrE026qdPmx",
-	"7xtqvKEGN5i9zWDsCqQQ+Z3tpuuwb0Cs/0n8py88+iQkUmdYl4bHcMg1BS6aunLThCJ6Sf0t5ASUzZ8l",
-	"wnlUcj1RdFlcKZ5DYzUZzfZJyRg62icB3VNS1FGfyedKe8pfEyBULfWZaXCP+vNIaM3HX7z5uJ/+k5zV",
-	"Uv8ducPB49Y6L+ELQ0s8f3H64u0Lu57oc8L4ZJ1YS3nVlkKr0mxquG2VW4YV6+KdfJ3TYDlYXaowt3xn",
-	"qDeGyZGlwFEKQVmtBdBOEdGuIcjEUOLT+QJU1A2wQy1X8Zol8lB7A/r1J6VqogpqX3FUsHbv58qlXAMp",
-	"le87yCX1OgrlLS4QGZnU9xnCQBvLNlBu+2DNDxgK5hGNjcrbzdZ8mTeqC4Hac2PZPPuTtZm5eWpzBd/a",
-	"sJnwvsWQkO7udpb1U0hlPreQpjFJ7t0yesgquiurqNYbdLaHgbVfIW6TzXbc1bXp39wmc0c+qVxvVYbY",
-	"GfWD2dZ0Fr6MZjRe4uaVuDNSUGuMcltm33juvHOc667TrectwFvHAd/CvALLwBIw/v2DgMVIfJ0sAsUI",
-	"gwS8tNPgWx/xRcB0sdgxOn7zEn3/ZPBk8IOQb907+n74ZPDk4AexDq3jMM1XBGuI4taCQSkYNRf7llxn",
-	"DmIks69CGURYjVQDCHjM76Fzl6KNNkmxgmKrC+MOp2rnGverhfra4K0BSp+zWmDlD2uSc12zefbIrwDj",
-	"N7Xn9wnUJNdliGMGvgHpEpAxPQZUFYxSBKcKFgfR3Pj6TKY5sn6fT29lNEtSNhRbvV6RSDOOOdpTzau2",
-	"+VpHPPv5GeFx4Nk+/gWv54QZfLEI5otHGyyYBZLxmiTmmAeM2wEdp0ciRhOpQW3cofL/ZUsxYKMQg8Fk",
-	"mQx3RWDnsiidLL5ltFOlt25bmsVKUwil5Qf47XYlYHJyw/urEAflwRO6XaKbIDOmEjCUCSOHU3qZ++F9",
-	"JBNCQ+LTdRQF0TyjwF6vOQt8uW4dv3nZRAvf9GJKy+uBFDH9BK8SPQh1wPXyIKPhHbfsjZk8DUz3ToZA",
-	"ehGdCHt8AkjvDNhXiSsqT58Obz/c/v8AAAD//w==",
+	"7H1rc9s4suhfQXF3amfuMnrZziRKTd3jcbKzOWsnGTs5c7cmORJMQhLHFMEQkGVtyv/9FhogCZIgxZed",
+	"TOIviUUSDaDRLzQa3Z8sh65DGpCAM2v6ySI3eB36BP6+ngzwhq/En2yzXuNoZ02td4xE6AwHeEnWJOBo",
+	"iI43fEUC7jmYE3Tsrr0AiY8s27rG/oaI5g51iTUd2VZE2Mbn1vT3D7e3dtzBICIfN4TxHjoKMWNbGrnW",
+	"NP3TtjaMRAFeE2tqccL4TPy21ACcFQ6WZBZu3X3dn1HXW+y0jtGbtIsaU017qjvhej1S3zVPW3sakG3y",
+	"Kx6O75EgN4QTeMbQEJ0THnnkmiCM5EPkBYivCDrxN4zvWd1PFr38gziCon7/ZDk+wcGMEcasKY82xLZk",
+	"1zNPjOxkNj58OhkfHh2OD388HFm25dAgIA4n7gxza2pNRuMfH40OH40P0fhgenA0HR9ZtuWF2HUjgGmN",
+	"Jz8ORoPRYGzZ1hUhIfa9a2JNH49sK6QRt6ZHo6dHB7YVRpTT2TWJrOlhhig2gUsWXkBc6/bDbQY9Mzl4",
+	"7PgzBzsrUoauE5/gCPBzfHKK6AJhdBESx1t4xG2BwJRmjKMw009fo+E09BzFKllimV15zlVZp889plau",
+	"r8mvE16YBfCR3vEr6pIcoYpHf2PoZbCge8jTxZxwD9ZeJ6/D6Xg8PRLkJfqbMY75RhDY+SYIvGBp2Rbl",
+	"4SwiPsFMtD0fPx0+GRxYtsV2zCXMiayp9eLsV/T/hNAJVQ9jtKKbiNlo/CNae8GGE/H3E8SIQwOXiaGS",
+	"iHk0EKMZjAdj69aMAGbGwKnHOMK+j+SDJpiuxsTBE4EJySJk/fG/dD7rhqD96KnCTkIfNPA4jbxgOfM9",
+	"xklAohyK3vibpRdkkHSafFlNItkJC1RhxyEhp6KPiW05myiSrOlJ3TmyLTkKMacnoydi1mt8k35wNJ4o",
+	"GeRQ35paLmarS4ojd7riPBQ4Wm24S7fBzKGbQDKCnel2/Hhfv/GAp+Pxk+IIxqPJ4WiUGcT6I+dT7vTT",
+	"/Qg6H03voO/DPV2bEP74sNjdlvUy0yclMyx2yJjf0/wO682Pte1ubCSkJ6Mnozod49Azd5xoVI1d10Jo",
+	"OzlmPZMP0RD9QjiKfwntFcu2Ziz7ybrcccKGEXGId01c+Fo+YmD5jGxrTRjDS8KGbkTDUH2TPPxI2Sjb",
+	"PPuqCOYjZePyFmNzi0lp75NyWBMDLPPHEeEYjJvpgfY0aR1i54pwNhTKGwv1nntGnOx3bqLnM49DL1hG",
+	"5KPhGQuzDzeX2Lkarj3G1EhzbzKzyL0rjDrcXIoNTAk4eFUGD16aAPoeW5W2gpemVhFxSkYh3pSBE+/M",
+	"0PxSaH4FNL8Izfhx4SsGCM4/Yk7kXZLM001g+BQeJh/fGli+lgUXSAtO2BUe40JCVHN8RnZR7I7BSJgI",
+	"AwV+HglRNng6Ub+P4PUolmcLV6jyo8eCK9Y02s045VgItMdPB+OnZ1byfAPLYB0+HUwOz/qzicKIOoSx",
+	"Gb7Gno8vfWJNJ48n48PD9JXs+WB0UILRmoZP8pXcDAjM7zMMP4+y+KxK8YvU+vdp1dyh/faZTdd7M9g/",
+	"lPBpQ4tnP4s+WDcP1s2DdfOZrBsjiwvNn2Pwi8SQUTyuPajL5kocDZWMGdnJkzW+Ud9KFtA+SR4l39CN",
+	"EA3aF/JB/J4Rxjwa6F8kj5JvYiREmc+0p7kvQ54HmXkefw0OR/0z9UC+L0F3LWfY31JLsqFfzGRZjgdP",
+	"D7KW5ZOnmmWpXre1LJ98LsvSoLJakHLbPfoDecfo/8j5TIngvJkgtRoaojfyPTr79e1bpJ7XdKZr4M3n",
+	"B026qTzACfFO8IQ1tVbE96llWx+p5CS5btZ0gX1GbONJA4xTE7cZGtTxi4boJCKYi32j/qIBOpJuzAhp",
+	"3l0lWmIkmGYNDN70RI4G9TTIn/8wTkMPK8NPIvnjR3XRE28MQkHkYoHuCF+T6dGoBb4Onz4+eFoTX4L3",
+	"lmTGvP8IiQ+ihmN/FmzWivLELzXPDG5D8BfM2NbjzqrMlXDBccSHF5yGCCP5uB6zFbswM1ztrrDDAUti",
+	"RYp97D8Eih818IbIDpXggqMsxf9TS4tL8GiAth5fKSJ86Q61E/tUuc/whq8UQXtu7ozrwJKb19o9Do9P",
+	"TmWv/3z79g06fvPS0JnasnbqSHbyx5Yb4MunPc3j9PnxG0MfvovD/jo5o8GSPv/Z0M9avOmxo93Fr6em",
+	"bnbso99fN28o48uImPsKl732dU5cjxm6idTzHsjsnRJxVRyUiMHGPZ7Q4zfoF8zJFu+ygB26h8ikGsiC",
+	"e3H2K/qNXKLnsYsoC9PVHjccqIC8ovQKNjD+BmcB+xs8E2+bwz397WxyZsaAv11P1hmIQj3VQcEZdTc+",
+	"yRHGOnnYYupSUqO3ZB36mJMsZKVSePqy2aqdE4cGqXrRIEfiTfMRnxNh+JKoBKZ82Yq4zuWOJ8qDTJ42",
+	"HKmw7B9dvDITAGsx9QtO1yF6o7ylRgQw8Uk7MviNXAoyN4LdkssSHsjYH2q/lzPx1SYwa1+rp60MbLzF",
+	"Hhd7aHAiadaZnb5yBB5K3kXEz71qbILCNqXaYA8Wvrdc8dnHDdmQXH9rfDOLP8i/klvBWeLRNb4tAs1Z",
+	"8vHWu3QtEkMtedaLMf+wNsa1ab1ryPg7qvfO6YpmXtR2glbv0Zpsu/8qPx/mv2yHB/AzZad+Dq6nrESB",
+	"Z+1DaOXhecEtmHgS4P+UyaTzq2RUyUqoJ40GVbkOe0bZL+JbiPPW6H+QG5UyvakYMIgAuV1u5Mfqh+fj",
+	"OYidxMwlPslzczEq/zl81fimA/SwCV28v4di3P/LYEGjNa7v39R6a3/boKRXjpfMmlpYfGhp/bF9PSQ8",
+	"qfUhKGKf90Xv0GM8wpxG2Wsdaiz67NlMMs3eWyWu22otY/i1b6+U9mO+vaEmvZEfV1xhIXCJZrbAnk9y",
+	"l1heRBE1RTqPR+lhuTW14h02IuJ7E1jzJIvgtalsIwpnVMVVUuAvsTtTDFpvzBN9zNfY9wR1IwAxRXj4",
+	"FyTGWgRff+zxscWNprXw8C8JSIcGC2852wRXAd0Gsyuyqz30chB1hwe9WQEdsI2zSl9Y42R4UnzNJJZr",
+	"DuyxjlNoiRwcBJSjS4IkQDfp4MpzruKh1+xgnMx87TEmlGGII7yuO7wf9eFBS5Yj0oDy2R+M1p7wUx3i",
+	"z9TdITFZgBCDhH5mfBeSukCfGIYp2ufGqvwVYsiM44jXZtfxWO9Ab18Oui5dZfbeOXANRznKEJMfEezu",
+	"ykbacpSpxz+B1Iwgs1IkbmsG2WVwydlip/GdqCOCKQroZUysC7oJUnwWOqo7at2EktD1LUUCHywJcuOx",
+	"/NFbOR1klAtoQkUMCOCYQLdQMDepktxV6RlpCjVbhKPCDIqI1+HWHb4a700CBLTkjPpu8QZqOX4P9dG9",
+	"9t0S/Z2BXXeEAdnKoQB+k4FZAQ2JgnyjXWWdTWYHlZZPLYMqD7GWTWUetX7TVR9/7vrrTaKJDRb5PylH",
+	"8vUmqm9z50Ca51AJWqr49UfOB9j36XaGAxrs1nSjrZAFcjo3C9Zl/Ma7bmEod/KcCzS6mGMe7mB3L3bl",
+	"thqqT5diBIz6ZOCTa+Jr41S0aFcBYzySgUz6zB1/tvB8ooPizhA7Pkx2D8TM8BJ4AV1jnrGaAL/NYZWu",
+	"ihD9e8B5ASdLMOY1iJcRvSLRgO3YTLyPrrGOw8ejxkOEC8Iz7PiFwcV73ZtCpNcMRxHelcV77dud9RDS",
+	"dZAP6Tr4c4d0JRIBwowy4aOZyAQVcHuRvK4nZ/JQS6IpKqFryl+A+4PNfpxMLg/dJ4dHC80OGP5GIz8V",
+	"muD2xT6O1jmRcyyf7SEV6A5cSbOVt1zNtpiTaI2jq0HRh0MdcDZW+rwYuSaRx8UAtjhSQZHpoKAn5JMA",
+	"PR6N0fvNaHRAULZj9BiuA3GP+4JTfoUWucFAk0fQBIk2Vrq+WmBSbW94Sy+XaZXAzzUqrlbK6nKA/au6",
+	"Itz70Xdav52U3oOO+1p1nKQTtZHrh1JcwgR3JYOApDUrzsOBCnr5aInvP268SGyWpUM/Hpj4bjocZi/J",
+	"DcU8hpBdR0x+fweDNeEr6lb0E1Kxs6oHTLooKoDFoWk/fefY8cbqp+82dmxF//Tdmz19sU1IovaogebS",
+	"yVmvm14QlEJri6F9K+D4HcjF8euB34+LJeE1Qe1FBHYcwthP3x1nCEVHjwx3/ek7bIOe+uk7Xsqoveoo",
+	"I+gWaqq4fHuXyS5fFIl8uxzVLVFqm8TSfvFjVwgbw1BzEqSepLCNcqEm/9tV3K642q7i4QpezRKKDE0u",
+	"ejRUtHBLj6cBfGX0c7Vj8UYe7s+Yj/PXROR5fn9RBUVjUu2vihiKz93bnKlHxJ/5JFD7xKpjcZMFnD8Y",
+	"f/Jo9PjR5Ckaj6ajo+n4QJgSxPeuSTRbsyV0QgK5A4l/Jwfn8Siyh+UHE9tayxaZi6zyUdwmZ/yPNKwB",
+	"Fbd2kX2qdxAoOgN6J1wdxIJB9SkfaBuGfhxly1eYQ0DEFdmhS+LTYMkQpzZiG2eFMENzaY3NBxBdAD40",
+	"EBixlzUMDWqBOSuyxqLntReckmDJV/IoHo5TYmtYDDcJfy+MEq4dOSpxmGujkEQOCfgjlwj0uIgGDnmG",
+	"IrxFwAaEIRwRxPEVCcS4QxxxRBfI4yUj1wLvOwx/E0UqKCU//jd4SVCwWV+S6BkaIRy4gN8tWhMcoHEy",
+	"qo8bEmmhlylEfRwuWWCghHQUsZV9a1s3j5b0kWp/soki0bV4Lh8VBiajacXLEtSoaOr2aInzfGQ7fkVd",
+	"At0+Q/P/mqM1FhQHK0gjNP/ucAREppJPGmSSaaQyaqz9SLWYo/xwz+mWoQWNEMHOCokPy9YsBWJcs4mQ",
+	"FF7greNQpsoFFIt3IWCJ0clI1xZLGMYxsu1RkxzLG/gS3qGF53MS1WXNlCNtNP/7HDGOdwxhFPobhpi3",
+	"DGw0/8scrTcMzp3n300OyqSOHFqXyaUStECleE0gHilA8ihcfFoyDu3qQduh3IKUD2nAZLDeK3pKIEAc",
+	"9EDA1WVAnMrsYXLSnXTx14gsrKn1l2Gax3Uo37LhP7DnbyIiu8pO9e2KIEcGwqEVZiigyIfOUUC3NmIU",
+	"BZSvvGCJHByINZEHNO4AnQhWHo9Aiq2gCQz+nPBo9+h4weX4c8HhMpkf4hQJtY8uyYIKib0iKCA3HGHO",
+	"yToEcZ1BXinfwIxeUf4POJEr9PdOnsohsWQ2kraikDRCZtjiDwxMLVVgEu8wQAIrcMzqMSQGtBsIVnxL",
+	"6SmOTIJefK9suaSdLz6NBOgAjdGZ93MF2DMc7NQiMQN0StEaBzskY3CQT+HS2iKia8RXHkPqFqGxg8+9",
+	"OG8pvfDptgbOXM+F01UcRd61DJL11qWL8S4Qpj6NvP8Qw8KfRMQVqh37UvCooBOx5HAauh9Vv/322yM9",
+	"0XCxj/nPmHkOOifYX//0XqiqG7F35BH1kZCFJHpvzbPYKnC+wJDiUvH+2PHfxiI3jGhIIu5JikgkcRWf",
+	"Q1shvCwpU2Jx9Ltq/iFZI2mBCzyCw/7UY/w4YFtJFtj3Xy/AOKcBUX9VdZuAuNjAhhU8CrXk0YfbD0rz",
+	"qXEZQBWfFZDjKFujqk/VWEgt61Y3qz1O5CHG3imegxc1RqE8K8sj2omtEQBfivBzyRHZaUgTOEcjuQOQ",
+	"6mGeUgf7b701TDE9FPkkfafT37XTEemyFhsnTxC4r4017TrZqhiGpY5KPhk0q44QsK6TocTNUtDZ+ZkQ",
+	"dgIaJ7n9V+DD1wEoayGn+JaiEHsRs9F2RX2wjLI4TgIECjqfbFHsq3iGlpQwef1wrkIHgJNlGGwuPrOw",
+	"XmkQR85kiwgTWxljN2pgjboJS3FS2VX8sH5f5R1Voa1pP7emxZf3p5/v2xwOTMOWjV/H3oY8v9H0RS0h",
+	"IMHVkQIx5A+lM1KDai90M2C6C94ScObn/Qrg2rNsIWxl+zdqd54bdOYOS8XeHWGGMLsiOpFpO7ceyajh",
+	"ZnTPwLTbM0ZY6h4Mx5dSUia23KgcWjmymBTCmCMx/GdoBGPFgbSu6vWSX199hezMHjudW2Zkdg3WE4Pt",
+	"ynewQ++J6bKwDA/vm92k76glr52bbP1jlORDUSK7qJl1n2++/W8rwldEljJQIh/oXpIYgqZIeaU1Xrik",
+	"VLyxbjP+4zooePkcGmWSuDQwvbTELgVUyBexxRIS6Vko6C4tB0wexL8ICRG8EyysEuQP5O0uyVqPj44O",
+	"jvYxtEwrU2BlKl00+uAawk0z1BTNEnUtHAIopuhA7L5AkR8MxjY6FD8PBmPx95H4+2gwyvSv931g6lv3",
+	"6exf5Ti1RJHYE2qxdQdPuqwKe5mTCn3m+vrl6Kicdd6VOqRk5LHySqVM8AzNk3t4c7RdkQB5HC3xNUEB",
+	"DYjZJoLTTWlTFyWLuspSaJWcSxT38PBKaCJObriNsM8osKXUnUx6vSUjsoHR6NMxLwYQd2fEFAz/RcDl",
+	"riQvZhjhXOzzY4eO5rFC25XnK3cGdQmKNnI8WQT0e1pSwGMazlJA5S5MVhem/yzpxWOIhcTnyPeuiPT4",
+	"UKm6t15ESqRHo3U8ocE1iYR0hg+moMLBQIBMsjZy1XE4PFt7vu9pYqf+imoIsAHV5UvczSWRwuhBSxtg",
+	"GR5+Bq+EzgzdHRMSGvt590oNHLuuJxYd+2+yforOYyskDZFsy2xB78RFlzvJo/HpRvVYu5KJAtMXpRTA",
+	"mZ/fo1WXWdg2hLEJuEnaqu0RSC25fCNEI7SmUiolW34v4I8P924wNJ9tETm6B6KWy0K3BKoFlKbgE4Am",
+	"NLwQ+5j2tAbNu9NYDoz8DZeniwsU7718j/GpUFCiEfhn6IYjIYpteRoiT3jgWhMcc8UMXsDqGt+8lC9H",
+	"RZ7ODO3+yDvFQHPSjvFsIO6ILDZM7Few7w/QSy7UMOTVm4xGUhMrhEpFLfpCnPg+Ez/XCIc4Mu1yamBB",
+	"DSrGQhJYVNwVYY62YjMEZxo2mF0hoaFPniF8CQ5A8YjRtRxfDW0N46vA1InxWP+31U4iAfs+2mIWI2+K",
+	"xqMxisiacmV1wRfyHMtG49EEqYtz8sqaeHQAp63K2o0S52I8x/HosOQDoHXxwREKqDTHxIfiyWNUcqVZ",
+	"vPwRJQEz8TmRePxEe6zsMhgCXOgVHzxNzo8EzP++eP3KRuPxCMlz9+SqIyT7Eh2Nx/lXmyB9OYk3tnSx",
+	"8L1A9DBWqJA3I8WDQ0R9N4cSCJiQ7v3xaGyPRxN7PDqwx6NDezw6ssejx/Z49KM9Hj2xx6On9ng8ssfj",
+	"sT0eT+zx+MAejw8/FKSxEDkC5qNrDKKRCdI4h2U8wb7/D5liwI7PV1+os4TfxHh0Ma5kQvbRK3qxcVYq",
+	"+QFkQnhFOSTTgAzVtvUmxvuZXA39kTCTAQYXCBdvAKWngMfk5zuFWCtxYEqkiiEzEr2Qt1ht/c4kjN36",
+	"ICjdW5aIBOVhQBAeKg+QwYFGbnh+J6YOThmJrkmExGaQyT0Zeivsd/Uc+1u8E7/g3HUVOxzFktY1YIRq",
+	"3qdN3unJWmwrLn3XzcTWoXRXa2ZoxsefwdCOh9HPCaAOrTAZrVjJJ4ORVKheYtjKBcSRe7WAbvf7dePa",
+	"J4Xj7fGTJwfKq3ApLAPEKSLXJNrF8QbypAejSwjtoRG3EfEZQXO9fox5H5ypr1I42aGMxw5DuefkENTH",
+	"zG7utDJLYQpxaZi5jeZxPZ7k7y3T/kz/xqE3h2i0bJkX8zzylV/2EKH6WnFtjnCSeSRrYmvUkMVZkRAK",
+	"Y6miPHa8XEZkqcIamvF7so+wG30vDTRd/PS106xkzkK607jz2lvN3HC7C8zetpulAC0T7o3OO7GVki4t",
+	"VT4CTQYHg/FYqqQpwrB3kF+sqK+0lEROZqfQjHK0fcQY5FP6I798JZO8v+2FgWdaiHxIKJRfAfEU4WsS",
+	"4SWRwpRvKXKJ462xL52TmHMSiW//9/179+/v3w/ev3c/TW7/ahJG6RGEoScH+xBPFduy0gKx0fzf//73",
+	"vx+dnT16/hz985/Ts7PpxcW82PWnw9tHsmv1H5L/TTP/GYd1BiVODGIenhfnDR5jjDaBBwcR49HkcIrm",
+	"smLKvAopv//r7JcPJUNIqm4VeeDgCQKJmZTFE/LgmVJ1sMvwWGyphTKuorivyxfhKgSpOJxwsS+SHyAa",
+	"yHMPTc21cJnodb5KemSqQkQPvRXLiBWXVJUOAYEBu7D0OgSCe6nElWYz5gijxcb3kbyd7XrMwZErz7Lb",
+	"DixXyiw/vF/pBRqh+OtkMTr3aF6AXG/q+knn7sZ7JjjufYLjigmO+5/gpJy+RI8TfX7SRXNJHLxhBPE4",
+	"UBYuFaE3734+f3HaeTTV6J70ju5JBbonPaO7fG5n+VnJeGNlbnbrM67UV4hKUW/SSTJOI+KKjQz6HqMl",
+	"3izJD136NmP2rIBTsddpP9VCscHCJu31q1fHJ/9C6kMU65QO/UClQlM/L07eJv10oFBTYcR8d89fXtxB",
+	"j0nNxUI0wctXv5y/+LX/vlhY1tnFm77WLFcgstDdu591AkmZUMZUbZKLDeK9in/sNpJyUVAylu5dmrkx",
+	"1113PGdKZxp6O3l99ua+MJ2r1Vl3ND10WorsTIfdsZ2rK2ro8PTlxT97nqFWr3Rfh+IrOzkEm//14t8X",
+	"c3mZjXUbg14a1TCI8xcn90Vk2VKsNcfSvctS/OvddScwvWissbPT+8Ozvw/Pp73j2a/C82lfeK6YVm4+",
+	"ttg0y83ylRd0mV7JvDJ8m+nrWcy+ym7z1DXTALJ4iC19p+GoAsCFe3K96qdMSrhCRxcn5y9/ftEnDaWF",
+	"jQtBhq/6nVku3Z2hs75ml3PH5XwxGTeJgcJzBFg0q4sGfYXCK1FL5eaW2SoqMxTL5bxZHJdpqHI5ZhY3",
+	"ZRK4wrgpMUFKTTMTTxS40UxeBvIu7h8MVr5xW2PaHue3kKU+J6NrqNSBY/SzlPofjG6CMt+JacNtcOEV",
+	"nNXZI4Y1Dn+XbtQPkhFTZ2qLIyTVsuYBUubr9Pgo7r71OYwC0P38pQDIyk6w4mCrxviKZ1fqRe2Tq8xo",
+	"OuOrr1OrEnBWcbk/34lVnlAbnFcZp3d/p1UF5mx+VpUj63sfe4shv8Jr4gqEvwwW1BjMJ0vlq8QPcOTk",
+	"cZawTnaCLuaEe/svkWSu/JRkEokZNHs/IM1pYw4ryNT5rx7EuZzZhfz41rYoD2eKNfa1fc3Dc/XlrW2x",
+	"HYPBl+RDwYGLVF3F7BmicQabsA4G38mvbrWKjUWfsOTy5N7F8ZuXyGNIQMPcu/Tlyen+yMZcfVhtvslo",
+	"7XTps3jMroiRAsn2ncrv1TFwWab5+tR3RLMCbBw7dYkMejOckKoX8mRUZyPTDb6ymCRViT29BFgvMoli",
+	"d7yfCbGbfHzU5OvaH6/xzWzhGnHjExQ/ohFLiTSMKMRar/EO0ZAE5silNZyAz+D+6n7hCKfoaauNcoDU",
+	"a/TnF08KpTN8jT0fIkWLm8owJJEKVhMiCrOr8pgxALYxepHeiobyhqWpuVmwZOVFZmmza2aaSm5EKc0l",
+	"OfNzMijmjpiUEwbYw+DdYj5zgLobg6UAy958huBPbST9xH9qAF8HpJfVeB2QXhcjA6/kxf0ZhrqC6oRu",
+	"FXHbGL17kXrBYTsttwsfVKd1jNG+rM8Hg7F3g/GuLEVFGd0lcQylH84vQjM+/kwCWAyjP+kroHUWvQpI",
+	"f9gvCt3c0/uVuCC+2uO3mazNbOAbS1tNLhXlwSZ4BIGvsb9Ipb0BR5KSSxFZkIgEjhYWez5+OnwyOMgH",
+	"nJ7//r/DD38fDv5ujDOVt49yOQpy4h0y7X+qf2U/xX5VVpQrskOM48BN0vpk0tibk6KUZAM4x9s0q0MM",
+	"hriNr/qLmWofmIhFR1g3gZiH1J0tyyGWvvoMwrFIct1FpA7zf8RqsipfdjHJRS5bzS7NdqPuPwau+OlF",
+	"ksxYnD3E6MVWF/x6II4+ycJIEF8EKfSjJVNYhhtq3JiWKBZHHk9yqxRFTqaJgXYqEjLLiwLgXCEL7wY8",
+	"FTOzg0IzDhs6BfV+7Xiq5Qi6gFoO9XHEow1BUBeCaQxhIyhuhRinIVPp6vOoyw28amTy3Pln6hrUTyYP",
+	"VpKeHCpwWIW7UviS+KnpHrglpntSMFuHWID2ltwkiaXUMaSd5ur3OPKYETrUNtMgj7R8UJN9LkR59Jlp",
+	"D6g2keadpdj9lbKS9JUfN9j3+E6gRRgenkMy6a72Tg9KffSW3xKgdU1vqQ+pvcDWoXQX2WZoxsf3Z2Jn",
+	"1q65gIbmX1Ziy3L6echread5LRNa6Mhw/WS1NIAqPrtnPmuZ0jKh6MJwK8qbyNADzJBWX9ao2XpROKrS",
+	"inH0GU+flgVcvSim/Dbn/Yi/vrXjAk+lp4VpjozEWlukB4iXlK/QkgREJZMzpN+Lq0GpCMVKCpR5Om7t",
+	"tJX4qkWziPjtWsmyT/VSdNROcBpjEJKCJGhMr272meBUq5rVwNucqaRVc/aZals122QrcjVtBP3VX9ds",
+	"ta/araQlO9OuLDZr2HSUuQpkNZGiVymr2aRQxrhGq4o0qplEqRlcF5Ysj5wilnO8a2flRl4g5OeSI6wM",
+	"dgoYNjB8lgGypJ3hKZNQVhL0FHMStRSjeuBbuQR9EE9fpHhqImby7Psn5/o8F5ZJgc/GlL3tpBW8rnvp",
+	"7LDaG/dZON0t/DJ4JS/uz9bPrWNzg18B+LL21VXU9LCzvtOdtUYPndmvn921EZjp6b1zXcs9tkbdGdzi",
+	"YFcft7XjdOTnF4S4DZtkDDa5LCU2WzbFo5bbUWyoTdvg2CvuUmezhnJGAaIBQRHdPkPUdwGKACYzRcI7",
+	"reAVIzJJhYFK0jlahpk3NDvlz4jxZKB/yv3712Pnfs073S91J7nPkMxkeKzOyK0KUsTZt7eYIcenjLi2",
+	"oLRAKEIJWO75MFMeswbpxuWtObteVspz2YWMqMk/bHmXLdlXlCcpjed8uVOTNEYBXHDMS/K3jQ9lYqAO",
+	"2dtUjPXQMS/bSa54UZJZteHN6LibNb6p0YmNVt5y9WiLITE1jq5a9Bhf/SybWTHjUruZJf0Yp1bopZep",
+	"0Q0npUsGnnuhQVvPSII3zycB3sdElKIpnYrS3G0nkoA3TiUG3stE0vOO0rkknyAScEjY0HJWWl/miRV6",
+	"6nGK0oWxZ5LyI/Q9FCQVsimuXBa4qmz6D90mr0ZRNf0aY+gDLTJ9Thk+nnuMe4HDMyXj2y686so4aXNH",
+	"3SdoNEbi6WbFeoGdcwyYw1VmPiYOKlK6mQhNRJGTkRmZVlANORneIi8AqOgWWQGgXc2cANq3aUYA2XH7",
+	"7blo3sPGPAvG0qfV0nqSRk+xWhLHXFB6g1QA2mA6IqqvNABGYFZ+fT9fCoAsVTZIAGCY2D26YrI82MIb",
+	"o1PxPY+71XDTmwCmqqP+hoHUJ+CWBYpwKZEVW6JNYKgP/pnuyaqJxLeyzGGq+64WZYFoAR/qRc2Aj+Rr",
+	"ATLWPjXCSeu6OzpFdHYMmtEdCeURm7r11N+hkAa088lQcYAd5HoRWA/yvQpo1dt7FDqGVW4hgjQoX9i5",
+	"0T6Cezg8utvDoxxl9MOhPR0jlUIsffV5GLPtqVKO9nvVXFWf/0rZnagp2bl5qimKC6wyQgzvtMQkUH/P",
+	"9Vy0heKBOkcrY2FUsxxcTBbCSkgnYr7nIPfjccU+fXdutJvSemVFv4a84yjrvstLijA3j6mKh9pMrKQk",
+	"W03DJ+n3f2T9aRgKuwML6F6MmHfJjfrcFspbE8S8wFEl6jiOuI18HC0J47LsChzzabbuAXLxjtnjJ2hF",
+	"NxGz0eQIrb1gA7WhYeMFxaDzl2W///779+/dv8vGP/xf+FsBUL8SIOq3AmS8XPuOkai9CBWtu4vNLBT4",
+	"2e1mYgyhn6HlbiXmH32GO4liCP3cSBSQXkev5GlZfe9SOoDa52UfVG9GvRGn58plgooIUQXwE6aBkqMe",
+	"4xHmNDJvEFul9CrN46UT5/0p6+y6tFvXtwqpZlRXY6YEHXDy4Wwij+8uxEjjO8xrL4gTtRXOZmWRWFk0",
+	"lgaIeBAM4KsCYAN0HIa+56igDRyRuACNWFtABwQDYAbqWo0Hblbe3srjemp2aK1xgJcEQj+O37wUhu2L",
+	"s1/RZHBjC0I6xQ7ZesESYZAycEH0ffA+eAFHnKDQYxUIDl43+TApV6wKNf73xetXiATXxKchmaL5p/ew",
+	"Pu+tKRrZ6L1aJfFzMBjczmXxYEkTdubrV7dzBTNANJRuTTRXp3tzpZ0XUlQN0IWh8DRckMGZ43DBM3IE",
+	"8wF6l2Rq5ytmozXhK+rK0mABdYXGEH+GabGppLSvraaPDkeHySBlN5fU3QHq/g86Jx83hHGGHBxFuyQ+",
+	"R0FV9XXpQrRNqUIMEXD6s1hjG5Ebh4Qczd+8vniLhnjDV/MBEgvqrIhzhRy6JgxdkgUVpEI33AuW02wa",
+	"er5KsOKkRXLFUh6OxgMx0GO08AR2mY/ZSrxI8C0oFEhAgBkgaV8gT2FJnitAAroV9V0U4a2EQWTB6h0Q",
+	"cEgihwT8kUvE0rqIBg5R3UYSQ0mR44hgVyAAiEhYj6JzyKJ5QgMugLzdhQTMzQE61lEuc7HDLf/5p9v5",
+	"AJ2BO04tXJywXbLFJXERVM8Vj71lQCPiAheI3x83crqqFjATKBD0z+I7V9dEFtkVM3gdubJyMywGm+oI",
+	"tiWn2MnkYFLfj0dPf7BRLFyU1zAJGxDvf7TRHPpnsmD1/Acb6kEz8fJJ+lI8075YkSC1vj3OiL+AMQpT",
+	"TE7NTwr0sVyypPcBFAR1SCCzm0h9YR2H2FmRR5PBCHSrx30oCRnLivMXF29BmFxPtPvtU0t6ysGbEJIA",
+	"h541tQ4Go8GBtNxWICWBlEEeU5MP/hUhLkMBzZCsoLk1vgLfahw7NUUeRzTwd6ow+lYLrwqxFwFZecsV",
+	"HyChc6D4N9SbhdvggipkvW94lot685iksAF6G1f9UgKHJQJg8hTiZUIVaPfSFXjb8Lj2tKLw2K53JBmD",
+	"mkgF/fAPJhMJkBu8Dn2pRq4nA4GigYJQpiLjJsP897e2dT0h8Gwmi6E3AGVuBwoPVPLejYhWjfs2q015",
+	"tCFS8Yc0YHKuk9GoHXbqYsWAjaZYaDB7sPOUvQ6zz5+bK3WnqzCpRhxFokCTUDgeysRDKfiBmMTh6LCs",
+	"9wSjw1eU/4NuAlc2eLK/wVtKL3xpQR+OD2p9fyr2ctBg8rRWgzMc7NTOgmVMJ2v6+wfbYpv1Gkc7a2qd",
+	"gGLDWgV+XWHGxqnYSjMSgVl288hXMumRQCCDMvVxefqkLH32w5SYfv9kxcGmMX3althrJ0RmW9I2sKaW",
+	"UMNKjIl9RugNrydD9VHCXgXeTck9A5XJ+DS1sUJnqYk2REKGCA5yMCcIKtgjJVLiw57JaCQ2HPrYVd4J",
+	"Nfgs+baYhFkK5CaT7yWdFJTsZ7kRZ1chtnthPYWmsK2kJLb1QVDJ0FnhYElm4dYdfop3KLegODams1tQ",
+	"D8qqBvlPF7GStdE8IFsBSVmWc+q78ieNhFqVFKa9TB49QyvsLxBOVIpi1B+lLRaQG54YM0qBSPIFNQaW",
+	"H9kmNByrorFSO3B07GtGocfQNqLBUvD9UfJNRKTGkts/Ab+oek4AW2+2stRFbMSU7mDTT4bJ7k8sUSe1",
+	"la5YE+VlaKWENqBiptaqkRIztwSwN1qHs8nsoAHc0qYN9KNcplim3ZWKTMfZbAWMmG+OcTOmW2D4PnXv",
+	"UU7t2oJPle4d79d07wIhDmnk/Ye4X5PCtq2j0UGdmZwS7KqDL12ni+VURnnJzre2Zj/Stbo9Hh+20uwa",
+	"teuq8V1RM2oaiBPGZ5uMaZ+HVqr0Mx1Wqf4z6nqLnab00ZvU+KnQ/pn5FVio+yRL5V5upoauS6fbzJ7J",
+	"Spf6MwIiKxg3Zu1QMG/ynfZu4KjQzk/yD8+9lWaNTzgx1TmgjMQmBd/S6Eq7LxTbHnEELgdni7SfZcY2",
+	"wsCdsvV8/5kwZ8SmXYyQJ3eRGAfvijBr1B5X+pjwgqtttdbfCjPkkwVPT91ZYtxM0gqYOM3GBsZMQGOn",
+	"SFquYRO4cfiUrJmYNWz+5TlX0v3U2LKJ8aosm85KVZ6MXXnl188yWlX7XKlV8fdMOehqadVMg/vThePJ",
+	"feq91vvIRMs8TwqsIax4QFMqqkJImVoZT9qpEW15NYH0/MXpi7cvijJJ8frJbHz4dDI+PDocH/54OCrq",
+	"igzUVOLEVU6GKDPXi5A43sIjbuKhlZuKExmb2EzIZoit/pQkTxfFZw5cn9LTtpakJH7Xyd10SiJ5PBfO",
+	"XbYrz1mBdxky5KNXFK0xd8D7zbSzhNSxP1dhOHM4SSgKqFNKrzbhlySi6kunJjsXaJCNB6wrW/5c0uQf",
+	"XuAmciTJeJ1wVLVYaSQ9dC775cXbjlKjRGCcEx555JogXEtI9GDGDOUtWuz4Mwc7K1LqtHke0ZCpwwtn",
+	"RRJjBbnE8VjRroGIwRvscH+H+MpjKtpHHt4+U7bRDU/AQKkdyMG+8YUls8ReYHCdiNEeO/4JjLUjB3dx",
+	"n0jZn0NeI1dKNYT6zH7s+BAhdHcOCuNI28/xPh0FOR/B5MFHkBWfNFoSMMQkT2OpVGOWrm+YZfb6nYy0",
+	"PLHs20Caxe6wCCbrCqjmvhJTrwjUJMSFjJKbsOOTU3kXvZnt11ysQ4Z+4FejsXVBOPeCZRohgS4Jkltv",
+	"V2UfAHkseCbaBKXXybKy+BfCT1THPYiZm4E2i/2uR/VtA5tItsjcffs6baJTeektV/kjrZgfyFCshLP1",
+	"r1pZSOly7LORCuRSaJ8y1D+heL8+tn64ZPgJh+Hew6nFAnZtmnOGbaJr75owFBGZuD8JVpgUfSjpmZFG",
+	"+eCJiY+GrsgOYqBXRIUvJ/fRFp5h5/IudDEncq0a2z04DDubPEQtUrxNnF2RXaNznorm8RGE+gKm2uys",
+	"x9iyqXCQDvC7sqNMGGiJOCPCmiPqPg2xiTlQ4uGwptthDUZM6vY0CrCBeE/Nt0nXIIw8ae0z25QsJuuP",
+	"nLvFMwwjP5eojbTL+spjj3vNwHJdJlQp/ArOOGPnfR9opKHGw0BSQYnt+ApuO8cX7IUilKUPwZ7Azkpa",
+	"iMneH+zZATqGGjZhEjyJ2IpumYwBjAuuA7C5dpd5bnDYeYy/gvH1sZNNJz1LJr1vD1toU19oGio8fp0W",
+	"53MVsmuWQHL9Wu0JC8jfY2AWqDq/kTMATDkLBoqGCAxo7PtIPuh3r5Yf4vCT+O+2lP/eriDDlOCwuQAv",
+	"xy1j62kgN23pId5cMNZc8F+ycdPu/KksCImlKQRMckmgJEzetO17JRe4mREayCqNd8DHLdi4BRendUK/",
+	"ciaOqepOWLgpBw8z6TX28bORnTWnunj0N4aguGhXPqaBx2nkBcuh9nUJE5/GX6RXHWhIAjvJJ+pFKCLY",
+	"R9h1I8IYkVcnVNrHojNG0JlqPE9RMLiezHCc84WhnxBcsZvbxkQ4sLXVs+EUFW8y6n6Ub4KwWQZheznX",
+	"1K4++yaT+JY8PwmiSr0+6dq242rTouxjbRPHFBjaDDjlallvMaOmdTrtnaf36ecS1hb7sdinWs3md6ep",
+	"Y+NZx8/n09npwoLJ31YG5Bo3FwRfvTVulgL47iRAbklaiIF9Wr6ir1LJkJu9sln7kg9rYVQ45RofEh5D",
+	"pvZsgoXMtvlLUPJnaiI987iGnwbMHbeqz9Vq+N+Acr9Y0a0qmgtTLlXt8Yp2Zet1Qhl1+Vm1GFYxcAo1",
+	"5Vw1YjREvxCOztL5JZvw/jl3n16vYuBYse9JL34fuj1l3y9Gs7dj/UzTxvz/zXE+viuuz6xDc9Zvpsib",
+	"CYO+dXi14/uMrGm0s5FPsWsjjtkVs1H8CY3kTXenUBEgp9979IOfJSPv0SOeXZA2TNvUI66qznz1ZnjC",
+	"tVrpnN794/mlqM+wJf7xIsB9/vG/sSQNdd+u8txoG7vK87PJes3v2kue5dcvSEO3YPJ2PP61u8xNLN6z",
+	"9zy3DA35u5k63uc9D6T3POX3HhmcxXV9jJz9i6zrA/mMwIuWq+TwRbjLZe7ynvk1wUsDhmVxuYDryU3h",
+	"+Uzm3asTLFTStL4oKFYb+MrlgKYKy7R9WrShs0RgiuDqigSWI9BSgKkUSEer7PGLzAzL9ufVl55L6Krj",
+	"RCrgmubTt+zaZ5zsFWFfgDMhlmBfjCuhjfTTGjaUVN+ijMJ3KJ+0lWjI2w3dCM3lVj+uhI+cD9X9tfIs",
+	"ec9lOXKmPDgyPJxTuRZpTScbKZZma+z7MmOhxxn6SDWhodJdMk4jSBIgw8znsmLTHO7FEv4sZfe4lBMK",
+	"8c6n2EURWdNrwtKs3wDK1UPZ48B1eV8vTq9nI04p8mmwFDywwpCewHVw5LKiPDn7yPkbhZeOF+0EjmcK",
+	"x02u1xnbqav9l9idwewaxa8XW9UXLwoZgIK7uqanz7gphgqYaYaRuPnaY0wwJSiHWiCyLRSYgPJZPMm9",
+	"EJKPVWOANJNJd2s01z5/iIb/Uq4lvonvBMfyMuPnlqVD7y6UPcsZ+1LyZZRA7pahUQgVlFm2N90Rrkqx",
+	"DlGMECiicJbgpEFEe5bRmk4Kb6X0tj69t5QqeW9N0Xvr5r11W4xgz3e2J3h9z9A1Fu0ybpBUYtRjG9Wa",
+	"RabfblNIhFTrCcDof+LGCwMa9G7DTAV6B6o3acrCkPWeer/aIMaWWFblhtmxq9I+ygokiU2mcixl0hnY",
+	"CPuMStPRkI9pu6IsyXwg9m5bvHuWWl9JUWUcEeRKe1AYXeckJBhu7whTTm7UKGTFFFZfREIxbTnGj5QN",
+	"0G+xyQWAsO/TbdZ2k+ndC3cQ1cDi64fxBCN99h5Da+wvaLQmrtmiS0rA9WLTJQvU2KortlSqP3kR351p",
+	"ZN+Vt26wjczUiLlTSy9D4M3wVoqvdnh6MJy+GMMpoT9EA3RJIB8uyKxCoq1MXei7tqWYJjlq6BVWFDQm",
+	"YNUWlQ5E8wtkymEP0UlEMCcII/1FM6VZ5IdOk6wSRAU1aur7TtTpJqihUM+Vc0HTKouIrsu16gCqWkjl",
+	"G3s04w8TjyZUc0gzfplcFUb9ZlZiWh2vjmrsRtKZhplGV9ZLG9eXpvmaZHekb4pjbTXBBzXxxagJjXC+",
+	"FEVhoJdaYnQTlAnSChYrnhwV+9biyuU2Z6jbv50kakBdoo6LhkpYscqgFgZRYky7ADqL283tJCkrkXWE",
+	"EkkKNQyh1nwclwPl/FC8BoiFUI0FQs+GFZevL1Rfx76H2x4P2fuTs22iSFZTrfFxWpO15cFTTXtezlwr",
+	"2vqVXxmJySo9GkLfY6YIR9AL/0GXDTHx9sICueTKNbgBsnlm+KHIDjDoChoHGBqV3zGRd8wh2ohsv6EE",
+	"oIl5Gdw52bJhKC8aDT/tKXOi0yrbetxZSVqV7WUwYpJ3Td4elAf3RTK9gObyhlNz4uylYog29JmcTRPP",
+	"TUXrBsdo0F7i4s68K8WRtpvf57R3bTQej8Q/4wfLt1uepQt55yeCOH6EkVzi+Hav5FcvWOajKNRdxHr2",
+	"si0Wazwet3KwGAivLFXRUBnORimWc7VU8Gve3WIcgelaJuByeCERmciyzqZ0HHo1xD6O1uWW9DG8Tq9p",
+	"R9hjxEUB3T7LVSDVijnJqpQBuZf4KznCzxiAdSMXM0Xk3l2+/n2DnMWiwbdzEVvixxhupZa8JutnfY9Z",
+	"7O8JsTLEgw+TlrntcBZsysoJffbHs+raVPk1THWtKuHa9MaVOq+TXEm3A3ROtwwKoYj9LkYL74a4iEYu",
+	"iWzEqGjJiLPh3jVRBYMDVYOOXpPIxyEKaITWHmMooltIzSA+A+Hv/YckxZUFm2MUbNaXUB9akCe8vyQ+",
+	"3aKxvY/970OSxOmav47NuslC0winlm0Wf9+0isK3s/fXbjAWxFSnAgoZ/LcQU2lTg+GRvjTl4k6uqsWP",
+	"YIPYR/CnSYrV9WBUFj7xFqrssZZBpkXtkzuVMonTpGUplftyl5QLjoZy46H4yt7iK4nr5Q7ERgepsbcg",
+	"S7abelVZ7kiK9JzG/z7SQKYVAD7znqVJ9YBMg6ZZwr+dbUuhfgC+i9oBmcVow+dlRQVygO+wsoCJi/eU",
+	"GThmaC7zVqshzu3M5XRIEXGnDCwrCqQ8fGdKvI/qA5nVbFMhoKL5l1UmwDTUljN8iLj4uvL7G1IL3Ft2",
+	"fwN17cmIXyGry9L+VzBplXRvUwCgm4xX3u5E1Mvf5Zu+c7yVVV4YwiwZF3EHaB5LkLm8BQwC/orsWBIp",
+	"p09C1s2DEHEZAw5Bf+hyw0EPMMIhEYIKBowPKzTNYLTjpCu+myVXwwskHf492XzZFaglIHNNmh47fiPW",
+	"X3pPON5tyEsP8XFNn6ZfbkVaGH85RiTrjzOBwtmK87AoMwr93ZG8sM0237l+oWO7oj5JrutiR7qlJcN6",
+	"SZEp4qJLsqAR0Y4b5TXfgGuRsMJyxHm+t+MaUyB5ygzAz8D8XczA7BK2sQSrIbSTCv8Dsl1IhNs7kG5N",
+	"rEBzy/s2BB9swD5sQCUvukrjrB3YwQY001YLM3Cv1NaNwmp+3SPjP5dpWOHEo1Kqy0Qv93IYGAejfMbE",
+	"LlqMCGsYTtXcUvt2PHQKQ0bfnDkEqXlUUbldlo0nAvqfQTBREltUFSu0t6zDG31yvTvbawZxQswSiwPA",
+	"mIb1Z0k2HVJeG3Q8ksFEnphSRLC7UwV2x+Nx8ibh8mgT2OlF3vga71yZdXM9LslLK4nK4QzQz5SvUBiR",
+	"hXdDmI3mQqzOZXJZsv54M5vbsGXk+IoEdyp3ZIBmKnnuzKrsJbCVxCojoHymjO5GF4crmsc5SVRwXHvg",
+	"1YDbXHcuaaqyBmbC+WaT2UEbE9vQ+suK9TWtXcslNy91iyU2L22LJS1dynZL+BDO/HWHM+P7DGHOxzEW",
+	"qa31rkJuJyLigF1v3EoY5FLZNiIzooK10jCPTZbPO88QkotEhevjJRqjmN4mP5yOWXqKIrHzDH0KJFwy",
+	"Q5PCLZtldli9zNR027/FLAMqjLiyOe7NAFAYTN/X/zNG897bqvHVKrQiPmxy44CUKeKQI4cuDDUTVH5D",
+	"PbMODWQ6bScf/4u3ePcQ6mu4nfsVx/rqZFfLc5A0aJC65+Gq7/4rkk28Byyly8bHOlpbg/9Ae6tldomn",
+	"o3kQkmd3E6/X+OKyngMF8yRfmAz6TUL3ZMp5j3+xQb8KrX+qqF+F+6YSpLkA+ZYvXd+JAOkiP+oF/6Yd",
+	"GcWJFv57oc+4f3mSSbVSJkleB7LKzYJGstKUEiNgREHOZpVSKXN/4MFgSg2mDJq/YqspT071BF+mVePU",
+	"h9DuGzKiMvnkjJZURf6kRtIwR7XNZWIOgEkQ5j4pz5uXmlhFBNytXKxjbB37fnFlNJPLbG+xJHPcF2t4",
+	"3Y/k6tX8utEv2DSWSVWt28mmb8E+qxJPFbe1uouqquXqKrIg39sfbPbjZHJ56D45PFqUBQWbey8RZl0l",
+	"VUQ3nDSw1jImmrDZ/lT2mdGoOpcoaCqPPquFlC7bPqtIfVlf2gA6vh0TSOInTewal/6MpYqijlaWTxRT",
+	"VqXoSL7KmjTJ45Tz5Vh0+0U96bdwqex5+Al4veJWgOB5mTpeyQPycYN9GWSy9K5JgBiPvGD5LC22oxLS",
+	"cGmfEHeAXlyTaMdXXrBEeCGAzFX3UA8ozcULdQ0JdsWHzMdshbzA8TcucadJkyFWASPq93eTf+A5uqQQ",
+	"jYIDNB/ieQvrqMSkaSk3VMmZ/sRAbSkQH6nDjxkgsZYNo3/fUI58M+6krCjBGT3ZpzSpJ0yGcXEKg0gx",
+	"SxTNSwTPqkVKdYFEnV7qDXf4G418t2gQZSHlh91VzvXoAIciGp6zItckapvyokTMtHVX9+yGbuCBTpzP",
+	"Utyon7Vjd/TvH/zX+/3XXlBiunRzYtf0X9f2VTd3U3cQQToN1Z1AjQ1aFmxxHp0lUv+uoruUTJ38OX3L",
+	"p6bu4gdvTF/emH7dxY3cLlmG2SuCmjmIDc7hJGFUJzbfMHhdwtOv8DqutIyXzEYBsC5GIWZsSyPX7MV4",
+	"BzD74KRkdPs4SH7YoOAHI9E3lDXTXXsB2qhliRlELlMrxohBVTLEJkcG2aYpwYtxoDMc4CWBYgqaAj6G",
+	"gcMHYjLNogs3+hLUHGtFzN/haNz47rKxuI+6a3woL6HAOQeNEpbS6gSPxwdpZZ64mLm8dFLgO1l+SWCq",
+	"a005QMXMAXhN8pIb26kQfPFuRm48xlmjqxWmdvWZ/BXZAkLuKr+5PuOmGDJgpilG7vMewaHhHsHBwxWC",
+	"jplpVMm0QBPQe+RzemngMHdp4KC9II9Jcl+ZoFSga+nNjWxvFPppN1Wy/9h1NbHfUOJrzNFmMmaBU4gU",
+	"z3bTd5g4DGz4SfyXXKh0iU+kjDGqksdwKDYHKprbcpOFAnpJ3R0kN5TNn8XMfFRy/VF0WdQsz6GxWoxm",
+	"+6p4Dj3tqwDvKSrqiNv4cyVt5a8ZIKqWuM00uEd5eySk7OMv3tzsJv8kZbWUf0f2ePS4tcyL6UKTEs9f",
+	"nL54+8IsJ4acMD7bxNZVXrSl0Kokm5puW+GWIcW6446/zkmwHKw+RZhdvpNMNpLxEacYo2SCsqIRIJ0C",
+	"kriSINNDiQ/oCxBRN0AOtVzLGxbzQ+0N69efLauJKKh9JVLB2r//K+fyBEgpf99BkqvXgS9vfQHLyOzE",
+	"zxAG3Bi2jXKbCDrfY8hbBjTSSpo30/kyoVUfDNVxI9o8LZWxmb7ZanPF39iwGfO+xZAp7+52ovVzW2U+",
+	"N6CmMUru3TJ6SI/ad3rURM7QRQeDrFuFc50s99wFNsnr3KZ0T36rXG9VhtsZdb3FTndGvgwWNFrj5iXO",
+	"M1xTa45yG2feqO6905zrrtet6i3A20Qe38G6AsmAypj+/kHAYiS6jpVGMYIhBi/tOvjWRXzlsaSq7hQd",
+	"v3mJvn8yejL6QciDpHf0/fjJ6MnBD0JvbSI/zZ8EOkdRa8EAFYSai62Lr0t7EZJpZKFeJGgv1QACKvN7",
+	"7tyla61NXKWh2OpCuyOq2tna/W0h7rZ4p4FKznENsPKHQfG5sd48e6RYgPGb8hG4BIq9J/WaIwa+BOlC",
+	"kDFDGlQV7FIEpyo7e8FS+/pMpl0yfp9Pt6U1i1NCFFu9DkmQEI4+29OEVk3rtQl49vMzwiPPMX38C94s",
+	"CdPoYuUtV4+2WBALZBXWUcwx9xg3AzpOj1y0JlKCmqhD5STM1qDAWgUKjcgyGfeKwM5lNT5ZdUxrp2qO",
+	"3bY0o5WkEELL9fDbXShgcnLDh6GPvfLgjKRdLJsgxadiMJQJU4coAJlb4n0gM1tDBtdNEHjBMiPAXm84",
+	"81ypt47fvGwihW8GEaXlhVCKI/0Er2I5CAXTE/Ugo+0tu+yNnswNTP1epkAGAZ0J+30Gg957IUAlxqg8",
+	"3Tq8/XD7/wMAAP//",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

@@ -2160,7 +2160,7 @@ type ClientInterface interface {
 
 	// ListAllApi List the calls of this listener
 	//
-	// Name, method, path and purpose of each call, spelt as in the document of the API; calls that Lacewing adds come last.
+	// Name, method, path and purpose of each call, spelt as in the document of the API; calls that Lacewing adds come last. Another method on this path answers 400 `Bad Request`.
 	//
 	// Corresponds with GET / (the `ListAllApi` operationId).
 	ListAllApi(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -2263,7 +2263,7 @@ type ClientInterface interface {
 
 	// AddClientidWithBody Add credentials for a client id
 	//
-	// Both members are non-empty strings (108). Refused with `already_existed` when the client id has credentials. An addition of release 3.1. Served while plugin `emqx_auth_clientid` is loaded; 404 otherwise.
+	// Both members are non-empty strings (108). Refused with `existed` when the client id has credentials. An addition of release 3.1. Served while plugin `emqx_auth_clientid` is loaded; 404 otherwise.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -2272,7 +2272,7 @@ type ClientInterface interface {
 
 	// AddClientid Add credentials for a client id
 	//
-	// Both members are non-empty strings (108). Refused with `already_existed` when the client id has credentials. An addition of release 3.1. Served while plugin `emqx_auth_clientid` is loaded; 404 otherwise.
+	// Both members are non-empty strings (108). Refused with `existed` when the client id has credentials. An addition of release 3.1. Served while plugin `emqx_auth_clientid` is loaded; 404 otherwise.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -2320,7 +2320,7 @@ type ClientInterface interface {
 
 	// AddUsernameWithBody Add credentials for a user name
 	//
-	// Both members are non-empty strings (108). Refused with `already_existed` when the user name has credentials. An addition of release 3.1. Served while plugin `emqx_auth_username` is loaded; 404 otherwise.
+	// Both members are non-empty strings (108). Refused with `existed` when the user name has credentials. An addition of release 3.1. Served while plugin `emqx_auth_username` is loaded; 404 otherwise.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -2329,7 +2329,7 @@ type ClientInterface interface {
 
 	// AddUsername Add credentials for a user name
 	//
-	// Both members are non-empty strings (108). Refused with `already_existed` when the user name has credentials. An addition of release 3.1. Served while plugin `emqx_auth_username` is loaded; 404 otherwise.
+	// Both members are non-empty strings (108). Refused with `existed` when the user name has credentials. An addition of release 3.1. Served while plugin `emqx_auth_username` is loaded; 404 otherwise.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -2821,7 +2821,7 @@ type ClientInterface interface {
 
 // ListAllApi List the calls of this listener
 //
-// Name, method, path and purpose of each call, spelt as in the document of the API; calls that Lacewing adds come last.
+// Name, method, path and purpose of each call, spelt as in the document of the API; calls that Lacewing adds come last. Another method on this path answers 400 `Bad Request`.
 //
 // Corresponds with GET / (the `ListAllApi` operationId).
 func (c *APIClient) ListAllApi(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3054,7 +3054,7 @@ func (c *APIClient) ListClientid(ctx context.Context, reqEditors ...RequestEdito
 
 // AddClientidWithBody Add credentials for a client id
 //
-// Both members are non-empty strings (108). Refused with `already_existed` when the client id has credentials. An addition of release 3.1. Served while plugin `emqx_auth_clientid` is loaded; 404 otherwise.
+// Both members are non-empty strings (108). Refused with `existed` when the client id has credentials. An addition of release 3.1. Served while plugin `emqx_auth_clientid` is loaded; 404 otherwise.
 //
 // Takes any type of body and a specified content type.
 //
@@ -3073,7 +3073,7 @@ func (c *APIClient) AddClientidWithBody(ctx context.Context, contentType string,
 
 // AddClientid Add credentials for a client id
 //
-// Both members are non-empty strings (108). Refused with `already_existed` when the client id has credentials. An addition of release 3.1. Served while plugin `emqx_auth_clientid` is loaded; 404 otherwise.
+// Both members are non-empty strings (108). Refused with `existed` when the client id has credentials. An addition of release 3.1. Served while plugin `emqx_auth_clientid` is loaded; 404 otherwise.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -3181,7 +3181,7 @@ func (c *APIClient) ListUsername(ctx context.Context, reqEditors ...RequestEdito
 
 // AddUsernameWithBody Add credentials for a user name
 //
-// Both members are non-empty strings (108). Refused with `already_existed` when the user name has credentials. An addition of release 3.1. Served while plugin `emqx_auth_username` is loaded; 404 otherwise.
+// Both members are non-empty strings (108). Refused with `existed` when the user name has credentials. An addition of release 3.1. Served while plugin `emqx_auth_username` is loaded; 404 otherwise.
 //
 // Takes any type of body and a specified content type.
 //
@@ -3200,7 +3200,7 @@ func (c *APIClient) AddUsernameWithBody(ctx context.Context, contentType string,
 
 // AddUsername Add credentials for a user name
 //
-// Both members are non-empty strings (108). Refused with `already_existed` when the user name has credentials. An addition of release 3.1. Served while plugin `emqx_auth_username` is loaded; 404 otherwise.
+// Both members are non-empty strings (108). Refused with `existed` when the user name has credentials. An addition of release 3.1. Served while plugin `emqx_auth_username` is loaded; 404 otherwise.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -7056,7 +7056,7 @@ type ClientWithResponsesInterface interface {
 
 	// ListAllApiWithResponse List the calls of this listener
 	//
-	// Name, method, path and purpose of each call, spelt as in the document of the API; calls that Lacewing adds come last.
+	// Name, method, path and purpose of each call, spelt as in the document of the API; calls that Lacewing adds come last. Another method on this path answers 400 `Bad Request`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -7173,7 +7173,7 @@ type ClientWithResponsesInterface interface {
 
 	// AddClientidWithBodyWithResponse Add credentials for a client id
 	//
-	// Both members are non-empty strings (108). Refused with `already_existed` when the client id has credentials. An addition of release 3.1. Served while plugin `emqx_auth_clientid` is loaded; 404 otherwise.
+	// Both members are non-empty strings (108). Refused with `existed` when the client id has credentials. An addition of release 3.1. Served while plugin `emqx_auth_clientid` is loaded; 404 otherwise.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -7182,7 +7182,7 @@ type ClientWithResponsesInterface interface {
 
 	// AddClientidWithResponse Add credentials for a client id
 	//
-	// Both members are non-empty strings (108). Refused with `already_existed` when the client id has credentials. An addition of release 3.1. Served while plugin `emqx_auth_clientid` is loaded; 404 otherwise.
+	// Both members are non-empty strings (108). Refused with `existed` when the client id has credentials. An addition of release 3.1. Served while plugin `emqx_auth_clientid` is loaded; 404 otherwise.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -7236,7 +7236,7 @@ type ClientWithResponsesInterface interface {
 
 	// AddUsernameWithBodyWithResponse Add credentials for a user name
 	//
-	// Both members are non-empty strings (108). Refused with `already_existed` when the user name has credentials. An addition of release 3.1. Served while plugin `emqx_auth_username` is loaded; 404 otherwise.
+	// Both members are non-empty strings (108). Refused with `existed` when the user name has credentials. An addition of release 3.1. Served while plugin `emqx_auth_username` is loaded; 404 otherwise.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -7245,7 +7245,7 @@ type ClientWithResponsesInterface interface {
 
 	// AddUsernameWithResponse Add credentials for a user name
 	//
-	// Both members are non-empty strings (108). Refused with `already_existed` when the user name has credentials. An addition of release 3.1. Served while plugin `emqx_auth_username` is loaded; 404 otherwise.
+	// Both members are non-empty strings (108). Refused with `existed` when the user name has credentials. An addition of release 3.1. Served while plugin `emqx_auth_username` is loaded; 404 otherwise.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -12304,7 +12304,7 @@ func (r UpdateUserResponse) ContentType() string {
 
 // ListAllApiWithResponse List the calls of this listener
 //
-// Name, method, path and purpose of each call, spelt as in the document of the API; calls that Lacewing adds come last.
+// Name, method, path and purpose of each call, spelt as in the document of the API; calls that Lacewing adds come last. Another method on this path answers 400 `Bad Request`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -12499,7 +12499,7 @@ func (c *ClientWithResponses) ListClientidWithResponse(ctx context.Context, reqE
 
 // AddClientidWithBodyWithResponse Add credentials for a client id
 //
-// Both members are non-empty strings (108). Refused with `already_existed` when the client id has credentials. An addition of release 3.1. Served while plugin `emqx_auth_clientid` is loaded; 404 otherwise.
+// Both members are non-empty strings (108). Refused with `existed` when the client id has credentials. An addition of release 3.1. Served while plugin `emqx_auth_clientid` is loaded; 404 otherwise.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -12514,7 +12514,7 @@ func (c *ClientWithResponses) AddClientidWithBodyWithResponse(ctx context.Contex
 
 // AddClientidWithResponse Add credentials for a client id
 //
-// Both members are non-empty strings (108). Refused with `already_existed` when the client id has credentials. An addition of release 3.1. Served while plugin `emqx_auth_clientid` is loaded; 404 otherwise.
+// Both members are non-empty strings (108). Refused with `existed` when the client id has credentials. An addition of release 3.1. Served while plugin `emqx_auth_clientid` is loaded; 404 otherwise.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -12604,7 +12604,7 @@ func (c *ClientWithResponses) ListUsernameWithResponse(ctx context.Context, reqE
 
 // AddUsernameWithBodyWithResponse Add credentials for a user name
 //
-// Both members are non-empty strings (108). Refused with `already_existed` when the user name has credentials. An addition of release 3.1. Served while plugin `emqx_auth_username` is loaded; 404 otherwise.
+// Both members are non-empty strings (108). Refused with `existed` when the user name has credentials. An addition of release 3.1. Served while plugin `emqx_auth_username` is loaded; 404 otherwise.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -12619,7 +12619,7 @@ func (c *ClientWithResponses) AddUsernameWithBodyWithResponse(ctx context.Contex
 
 // AddUsernameWithResponse Add credentials for a user name
 //
-// Both members are non-empty strings (108). Refused with `already_existed` when the user name has credentials. An addition of release 3.1. Served while plugin `emqx_auth_username` is loaded; 404 otherwise.
+// Both members are non-empty strings (108). Refused with `existed` when the user name has credentials. An addition of release 3.1. Served while plugin `emqx_auth_username` is loaded; 404 otherwise.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -19340,6 +19340,8 @@ type TooManyFailuresTextResponse struct {
 	Headers TooManyFailuresResponseHeaders
 }
 
+type TooSlowTextResponse string
+
 type UnauthorizedResponseHeaders struct {
 	WWWAuthenticate *string
 }
@@ -19748,6 +19750,17 @@ func (response AddApp404TextResponse) VisitAddAppResponse(w http.ResponseWriter)
 	return err
 }
 
+type AddApp408TextResponse TooSlowTextResponse
+
+func (response AddApp408TextResponse) VisitAddAppResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/plain")
+	w.WriteHeader(408)
+
+	_, err := w.Write([]byte(fmt.Sprint(response)))
+	return err
+}
+
 type AddApp413TextResponse TooLargeTextResponse
 
 func (response AddApp413TextResponse) VisitAddAppResponse(w http.ResponseWriter) error {
@@ -20085,6 +20098,17 @@ func (response UpdateApp404TextResponse) VisitUpdateAppResponse(w http.ResponseW
 	return err
 }
 
+type UpdateApp408TextResponse TooSlowTextResponse
+
+func (response UpdateApp408TextResponse) VisitUpdateAppResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/plain")
+	w.WriteHeader(408)
+
+	_, err := w.Write([]byte(fmt.Sprint(response)))
+	return err
+}
+
 type UpdateApp413TextResponse TooLargeTextResponse
 
 func (response UpdateApp413TextResponse) VisitUpdateAppResponse(w http.ResponseWriter) error {
@@ -20205,6 +20229,17 @@ func (response AuthUser404TextResponse) VisitAuthUserResponse(w http.ResponseWri
 
 	w.Header().Set("Content-Type", "text/plain")
 	w.WriteHeader(404)
+
+	_, err := w.Write([]byte(fmt.Sprint(response)))
+	return err
+}
+
+type AuthUser408TextResponse TooSlowTextResponse
+
+func (response AuthUser408TextResponse) VisitAuthUserResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/plain")
+	w.WriteHeader(408)
 
 	_, err := w.Write([]byte(fmt.Sprint(response)))
 	return err
@@ -20412,6 +20447,17 @@ func (response AddClientid404TextResponse) VisitAddClientidResponse(w http.Respo
 
 	w.Header().Set("Content-Type", "text/plain")
 	w.WriteHeader(404)
+
+	_, err := w.Write([]byte(fmt.Sprint(response)))
+	return err
+}
+
+type AddClientid408TextResponse TooSlowTextResponse
+
+func (response AddClientid408TextResponse) VisitAddClientidResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/plain")
+	w.WriteHeader(408)
 
 	_, err := w.Write([]byte(fmt.Sprint(response)))
 	return err
@@ -20746,6 +20792,17 @@ func (response UpdateClientid404TextResponse) VisitUpdateClientidResponse(w http
 	return err
 }
 
+type UpdateClientid408TextResponse TooSlowTextResponse
+
+func (response UpdateClientid408TextResponse) VisitUpdateClientidResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/plain")
+	w.WriteHeader(408)
+
+	_, err := w.Write([]byte(fmt.Sprint(response)))
+	return err
+}
+
 type UpdateClientid413TextResponse TooLargeTextResponse
 
 func (response UpdateClientid413TextResponse) VisitUpdateClientidResponse(w http.ResponseWriter) error {
@@ -20965,6 +21022,17 @@ func (response AddUsername404TextResponse) VisitAddUsernameResponse(w http.Respo
 
 	w.Header().Set("Content-Type", "text/plain")
 	w.WriteHeader(404)
+
+	_, err := w.Write([]byte(fmt.Sprint(response)))
+	return err
+}
+
+type AddUsername408TextResponse TooSlowTextResponse
+
+func (response AddUsername408TextResponse) VisitAddUsernameResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/plain")
+	w.WriteHeader(408)
 
 	_, err := w.Write([]byte(fmt.Sprint(response)))
 	return err
@@ -21299,6 +21367,17 @@ func (response UpdateUsername404TextResponse) VisitUpdateUsernameResponse(w http
 	return err
 }
 
+type UpdateUsername408TextResponse TooSlowTextResponse
+
+func (response UpdateUsername408TextResponse) VisitUpdateUsernameResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/plain")
+	w.WriteHeader(408)
+
+	_, err := w.Write([]byte(fmt.Sprint(response)))
+	return err
+}
+
 type UpdateUsername413TextResponse TooLargeTextResponse
 
 func (response UpdateUsername413TextResponse) VisitUpdateUsernameResponse(w http.ResponseWriter) error {
@@ -21524,6 +21603,17 @@ func (response CreateBanned404TextResponse) VisitCreateBannedResponse(w http.Res
 	return err
 }
 
+type CreateBanned408TextResponse TooSlowTextResponse
+
+func (response CreateBanned408TextResponse) VisitCreateBannedResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/plain")
+	w.WriteHeader(408)
+
+	_, err := w.Write([]byte(fmt.Sprint(response)))
+	return err
+}
+
 type CreateBanned413TextResponse TooLargeTextResponse
 
 func (response CreateBanned413TextResponse) VisitCreateBannedResponse(w http.ResponseWriter) error {
@@ -21660,6 +21750,17 @@ func (response DeleteBanned404TextResponse) VisitDeleteBannedResponse(w http.Res
 
 	w.Header().Set("Content-Type", "text/plain")
 	w.WriteHeader(404)
+
+	_, err := w.Write([]byte(fmt.Sprint(response)))
+	return err
+}
+
+type DeleteBanned408TextResponse TooSlowTextResponse
+
+func (response DeleteBanned408TextResponse) VisitDeleteBannedResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/plain")
+	w.WriteHeader(408)
 
 	_, err := w.Write([]byte(fmt.Sprint(response)))
 	return err
@@ -21976,6 +22077,17 @@ func (response ChangePwd404TextResponse) VisitChangePwdResponse(w http.ResponseW
 	return err
 }
 
+type ChangePwd408TextResponse TooSlowTextResponse
+
+func (response ChangePwd408TextResponse) VisitChangePwdResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/plain")
+	w.WriteHeader(408)
+
+	_, err := w.Write([]byte(fmt.Sprint(response)))
+	return err
+}
+
 type ChangePwd413TextResponse TooLargeTextResponse
 
 func (response ChangePwd413TextResponse) VisitChangePwdResponse(w http.ResponseWriter) error {
@@ -22196,6 +22308,17 @@ func (response UpdateConfig404TextResponse) VisitUpdateConfigResponse(w http.Res
 
 	w.Header().Set("Content-Type", "text/plain")
 	w.WriteHeader(404)
+
+	_, err := w.Write([]byte(fmt.Sprint(response)))
+	return err
+}
+
+type UpdateConfig408TextResponse TooSlowTextResponse
+
+func (response UpdateConfig408TextResponse) VisitUpdateConfigResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/plain")
+	w.WriteHeader(408)
 
 	_, err := w.Write([]byte(fmt.Sprint(response)))
 	return err
@@ -22855,6 +22978,17 @@ func (response MqttPublish404TextResponse) VisitMqttPublishResponse(w http.Respo
 	return err
 }
 
+type MqttPublish408TextResponse TooSlowTextResponse
+
+func (response MqttPublish408TextResponse) VisitMqttPublishResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/plain")
+	w.WriteHeader(408)
+
+	_, err := w.Write([]byte(fmt.Sprint(response)))
+	return err
+}
+
 type MqttPublish413TextResponse TooLargeTextResponse
 
 func (response MqttPublish413TextResponse) VisitMqttPublishResponse(w http.ResponseWriter) error {
@@ -22977,6 +23111,17 @@ func (response MqttSubscribe404TextResponse) VisitMqttSubscribeResponse(w http.R
 	return err
 }
 
+type MqttSubscribe408TextResponse TooSlowTextResponse
+
+func (response MqttSubscribe408TextResponse) VisitMqttSubscribeResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/plain")
+	w.WriteHeader(408)
+
+	_, err := w.Write([]byte(fmt.Sprint(response)))
+	return err
+}
+
 type MqttSubscribe413TextResponse TooLargeTextResponse
 
 func (response MqttSubscribe413TextResponse) VisitMqttSubscribeResponse(w http.ResponseWriter) error {
@@ -23094,6 +23239,17 @@ func (response MqttUnsubscribe404TextResponse) VisitMqttUnsubscribeResponse(w ht
 
 	w.Header().Set("Content-Type", "text/plain")
 	w.WriteHeader(404)
+
+	_, err := w.Write([]byte(fmt.Sprint(response)))
+	return err
+}
+
+type MqttUnsubscribe408TextResponse TooSlowTextResponse
+
+func (response MqttUnsubscribe408TextResponse) VisitMqttUnsubscribeResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/plain")
+	w.WriteHeader(408)
 
 	_, err := w.Write([]byte(fmt.Sprint(response)))
 	return err
@@ -23475,6 +23631,17 @@ func (response UpdateNodeConfig404TextResponse) VisitUpdateNodeConfigResponse(w 
 
 	w.Header().Set("Content-Type", "text/plain")
 	w.WriteHeader(404)
+
+	_, err := w.Write([]byte(fmt.Sprint(response)))
+	return err
+}
+
+type UpdateNodeConfig408TextResponse TooSlowTextResponse
+
+func (response UpdateNodeConfig408TextResponse) VisitUpdateNodeConfigResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/plain")
+	w.WriteHeader(408)
 
 	_, err := w.Write([]byte(fmt.Sprint(response)))
 	return err
@@ -24049,6 +24216,17 @@ func (response UpdatePluginConfigs404TextResponse) VisitUpdatePluginConfigsRespo
 
 	w.Header().Set("Content-Type", "text/plain")
 	w.WriteHeader(404)
+
+	_, err := w.Write([]byte(fmt.Sprint(response)))
+	return err
+}
+
+type UpdatePluginConfigs408TextResponse TooSlowTextResponse
+
+func (response UpdatePluginConfigs408TextResponse) VisitUpdatePluginConfigsResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/plain")
+	w.WriteHeader(408)
 
 	_, err := w.Write([]byte(fmt.Sprint(response)))
 	return err
@@ -25692,6 +25870,17 @@ func (response CreateUser404TextResponse) VisitCreateUserResponse(w http.Respons
 	return err
 }
 
+type CreateUser408TextResponse TooSlowTextResponse
+
+func (response CreateUser408TextResponse) VisitCreateUserResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/plain")
+	w.WriteHeader(408)
+
+	_, err := w.Write([]byte(fmt.Sprint(response)))
+	return err
+}
+
 type CreateUser413TextResponse TooLargeTextResponse
 
 func (response CreateUser413TextResponse) VisitCreateUserResponse(w http.ResponseWriter) error {
@@ -25930,6 +26119,17 @@ func (response UpdateUser404TextResponse) VisitUpdateUserResponse(w http.Respons
 
 	w.Header().Set("Content-Type", "text/plain")
 	w.WriteHeader(404)
+
+	_, err := w.Write([]byte(fmt.Sprint(response)))
+	return err
+}
+
+type UpdateUser408TextResponse TooSlowTextResponse
+
+func (response UpdateUser408TextResponse) VisitUpdateUserResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/plain")
+	w.WriteHeader(408)
 
 	_, err := w.Write([]byte(fmt.Sprint(response)))
 	return err
@@ -28283,346 +28483,347 @@ func (sh *strictHandler) UpdateUser(ctx echo.Context, name Name) error {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7L19d9u2kjD+VXC49562exlLsvNW5ez5reOkbfbGiWs7T5/7JFkJJiGJ1xTBEJBlNcff/XcwAEiQBClS",
-	"ouW01T9tTAGYwQAYzBtmvjoencc0IhFnzvCrQ27xPA4J/Pvm6AD7/gjHsfiLLeZznKycoXMcx2HgYR7Q",
-	"iDmuc4PDBYEWxEsId4bO6b+nq9NX0+W7V78+Of39evDu8nr1/pX3+PT3f/Xf/fvDk/evfr09/f3N4bvf",
-	"/+Xc3bkGoIOEfFkQxpsBxHE8Cnxn6AwOjx4/eeq4jk+Yl++AFowkjuuQ2zhIiO8Mo0UYuk6E58QZOlzA",
-	"ch3GMV8wZ8iTBdEILfhsBH1zqHxgJDFwcOi1U2hvn0Kh31cnxowtaSKwT//pOmIAAzWJgMLIm+FoSkbx",
-	"0m+IUtahIU4RWcrhxb8MrGjoq+/pR41TSHA0wl448rA3I/nxT2gUEa+wagZ6CcGcjK5wFJHClF7CN9RD",
-	"J9AGYSS/5BafOUPHCwMScbEJ0rWPaDLHIbrSHRKCGY2coSO/ID4jSHZ7AxSPeBA6w8GTo6eDx08Hz5+5",
-	"znJG06Hf+D29Jr0gPvb9hDCWzt6cgZ3Gf6yZtNjvRo+tdjzHUzF9dUrr9r9Pwqa8KEPTJyFZt8leQRvL",
-	"0pSGaUGfKeEjHIYjj0aTYMryvX6hHMkfFonkUj30M+HolPrBJMBXISn8HHAyZ4hO0Em4YBxIpSB+FBxc",
-	"NIV/An0cMv9yO0oIx0EETX3MMY9XAr8g4mRKEhf5amjHda6JwEm3PwBOuRqJlskNDo3J9Z07twGMqxUn",
-	"LPidlIee49tRjFchxf5ItdBjD/qPnz959rQZBDULOwD1hz+aE8bwlLD8DD67TkR9ogD89+Dw2UH/oH8w",
-	"cO4+Zyt3ldDr4lIr0iMc+egd9QnqoXPCk4DciL0jvnzH0JtoQs1N72NOeAAb+rA/eP6o/+OjwWM06A8P",
-	"j4b9x47EZaTvH+d8EUVBNBU8l8ejhIQEM9H3/HDQGwg0n4jbasUEh0icofP69Ff0f9FLia3rLGIF6wj5",
-	"eMXcwXM0o4uEuejwCZoH0YIT5qLBADHi0cgHypCEBcBVjg76+qgJEkgiNSdAJAkgphIwHni5s+8ZV8Hw",
-	"0HXEDhgImhw86Tvqzyfwd/9H9bf88/DIcR2xqhOfOcNng6fPXWdO5jRZjTjlOHSGzweHg8HRj4fp9wUT",
-	"J/3p4ZPnzx8/76dXfWG1N6J8nFCPMDbCNzgIxTF1hodPDwePH2c/SehHR4PuV0PzkpFHk4R4vMjQSlwl",
-	"xyX2rGE9a8joHYeLaRA15N45OqvL20BAzIkkBwbVxIUppVEhcWY4PO0zmGXlGCGdToKQ1AxhNk1ndB14",
-	"13TBR7ljWCGqoR76p2yOMLqIiRdMAuKjrIX1GsouvjBg8ubDIU7mBTjH8K1828m2YmSWQgQGlNvBasCP",
-	"a1l4hkMcFBA4e6O4NOqhtwHjCIchOj57g4ClBlektJiCzx4jMaTAT94MDAWRkr80IeaEz6gQbn5+femk",
-	"XAcwUX0EA8F85gydnvrSS1c7D8RYp1aAvJzErYEZX5sApJHi5vWwNEcqAxS/sN5Q/K8JbPF/ErWladrL",
-	"mGj6bT0oKkE1nKYNmDnL7Hc73Lm4Jj3Y341Jq/pUQFS/9hoADEMA2Y684vCUMVgDtT0Y6FGaYsXwjDDW",
-	"+kjoTgYQ/WktnDYnoQzHXK61IDnmjbYHpdeLeJSKLlXbA35bD2yjrVGEWw9rcSXYatyel+V6muDM783A",
-	"Al2lFryOskoNbwZ8KFsHflssmrGfaoxGy4DPRqq3df23wbPNrq+gUzUueRR8HxkavAnw7P2FAVHbITMI",
-	"OI6Lgy34TMzSAztLavirGjG17xljLvgsN+QJWNCQNlegCU2sI38wBjbMdMYVnH7sDVMbRw5SSHCEjk/e",
-	"IjCkqc2SXp4mtFev376+fG0ALNjg7Bd/ugd62At7Q07jwMtjoAxU6whnmooyUOLPwnqoAVPzVf14abNU",
-	"RIIP+SGVpaZiyxQJow1GhU0zxHFcOAraAlSeu2VMUjX7YWlV1bhlElQMW0WE4XJGcwML8Vlwb62fVJ3U",
-	"ohUqtzfEl17dsA0upGoABSnQDkzKwSgQ8ngzYFfa1lEUpQFSCUBOT1MTkrpdIx5sUQXtM8w36g3l3zl0",
-	"hFaFpFrV7GCXtbZ1ZzsHD7Sbgn20TuKLY1bLX5W2pBW1xneEUtuMoeGDZcFSfSztskZCrRraPqpck/Zy",
-	"sOpngFFf1sBpc5GWYZR3lw1embVY1M8mrBVGS+iCkzV0T9vo0eQHy2gLZRuvGUw3qblG3lLsp4e28tYF",
-	"u1Hapo6G6mj2RI8CICFvVV0uNtGs2eWixjVPfeMtqETAtWp9BQewQKZRcw2jlXa/BgXRvum0U/OzdSXt",
-	"4ysNqyVlVS+bcrhmPhpeC0ne1BPXqIm1wOWBQ5wijKQctwZw1ZG1SIFni6swYDOE0emvl5dI2Umrpbf5",
-	"F85HsexkGgq+cN7Tn83xL6QycEVsuFuGZrp9cfDsB3P4D1HYiF0sovYMQ/YpgGMt57OIKmdk/pQDEvu4",
-	"WujNTwuaNuRLatx1+owas6HEqwaVchCICRHCRjRG9fG0AVWezbLUKqbTCq71LraBNBwta4TZehzaiJw2",
-	"PLaSOotmcG3Jy5nCL1JPncAxxt414YiRiIODLyEeCW7APy7kaKOxWkKbJ9qAA56enh7FGT570nfVRwHD",
-	"GR4ePRUkkH6Ynp/QOAbPmfExjdnpGx8nNFnipPDxC2V9A9jj4k8S5PP854HRo1/8SfYofD7M8Cz9YkUW",
-	"fqmEcmiBYp+Edlzl6ZPOSi4ekwYMMZz+IC5o7F07w8Eg/5F4PP/RD5j6nsfX8nuKtP4tDqJpQr5YvrE4",
-	"/3Fxhb3r3jxgrDC8+sUKWv1WBru48ug8rhgOfqoaD360DSgurPwaFH8sET1eXCXEq8BC/FKFhPjNhkNC",
-	"wsrRwprRwvJoWePDo+yrOoDPjC9A4ty0ssvI/AqXFDTtFz7qxv27xt45rfTk2NKZ0p4M95z+VBH/Yofm",
-	"OunwH7862OPBDXGGExwyIiOslEkyjaIw7IfixlgGfIZOdOjUWRaxZMQTjMCKmMpqJf+9uwHg3vHJWwn8",
-	"l8vLM3R89sYGc8Z53A08Cet/fru0gfn3knc9q7evjs9soEIfx13DOqXRlL56aQM3Fz91Dm918etbK7QV",
-	"+xJ2De2MMj5NSAXIeHoPIM+JHzAbtET90NmG/KBjFetOXmpK3xDwCT0+Qz9jTpZ4VRjfo2u2owy7sI36",
-	"G7lCrzCbXVFcQts3vm8y9isS4hXx0VmqcuVGl78aCtlGZHm7PD08raBLuJwfzjdE/hRHeErmQsQ8PnsD",
-	"YubJ2yJ7m6eNNkVfXhfokszjEHNSGF/JzDz7dZOpnBOPRgpSAUAiftoU93MVvlM1tPx1Y6TTiKn8qOnn",
-	"jXA+/fXy8tHFu4oNwzaghdA2mHS3AYjikPDzpuhecDqP0VlCOfVoaCc0E202BfAbuZpRem0feUmuRuLX",
-	"8uCf8/JRHLMmoc4fN3wG4Swin0wCaRiueQ1h4lQbRZ1Ka+qLTVj76kAgs8S6GPV+tSpgtcsw+M+gjmMZ",
-	"q7oQ4vHAdcJgHoh/9ft9kHanxBkO7u5MiqjIrnVxsilxbPJroxjhjiJY7zN22NwqDSMNM7qUI95qd490",
-	"ejOOE645XraXJKke4Th4JLb08EYQS2FE/BHmlZQOYqx2hDhNGaUDNrpKAn+aHfyAjdgiJkn64ZqQGIfA",
-	"G54KhV7sopgGYivlz1qVtkJI4hExHSeijAnRLabiz6f9xz8eQoAxpyN1UgXLdfS3G4HF49zjCcv8l0EY",
-	"jqSJMo/Q7zSCLrdcdA+By60h7/wL5/9mo6fPf3zex0/8Pzp1By2pawJsTtYyizlswmKy2MLcOXqbhjIa",
-	"pyj7WKEqG4OBUuyRmFPx1+Cp63iLJBFLLNaSgYIvm4/giD9//lzH4qsGg/7hY8BaXaVqYwwledlswX26",
-	"jEZqsh8/y+szBfm8BPEwD7EPq9cfDiogW0BzL7aAFvuZylcBLnjVwZB2V8Dn8ToKpPtpOKhEqTFOJXKU",
-	"wQ8K4J/3i0CfDA5z8Gacx0NTxVgL9XDtsvef9xsAzUntG8y1DLXhZluyrgA+LgB8agNWAa1ZRLoZDtEy",
-	"LL58mEsDb3PlgnvkXS7gfn/b7m/bv95tWwj3r7xyrTdu8Qjtr9j9Fbu/Yru6YountFOndu7lWfEi3Puy",
-	"977svS/7L+nLLjKdDVzWVqlg743ee6P33ui9N3rvjd57o/fe6L03+hv0Rhckn/SBe17f0m/lDdnnIvd+",
-	"vtqqiJc44EE0FRtpFJII5LCrIPKDaAqPFzxIlrKB8RGelNYax3wSBjckGc3ZFMCS6MuCLEj2dyHTzfDZ",
-	"oVCNZwTHMj3N8OjZU9cJokkYTGc8RX+Og/CK3hp/347MeYLxSX7WfZ3h0aH8MgccpH1Kfsm/r4YBJZ45",
-	"3U1+0iCrjHIJ8RdpCqb+kevkn5QrTbtfb9mETdfJulmsmrtYtsOjoz/usg2eP2+0bJlldCs7aGEauXOf",
-	"SxlgHv5yzoM6v0LtOa4iyRcqiaoNwT0IXJGW9LoN1nK8LUjXIiJE/M2+Y43eV9xjGjXn2bODx09OnUIa",
-	"NefJjwfPB6dOfRq1P2h6teIdx/RLudzincvndsaSqS/7hXqIhapeIjuPqZr22sPeKABsA6moSXjTXjTa",
-	"i0Z70ejbFI1k/qsar1PqnU8fidvcTeVW1el900f22ZTMr3N8C7hX00l6XHT3I+MT9BUf5JPwDID6AL8P",
-	"XCd9mp61SD9p+OmHWLBvxknEbc2NX9Oe2uae5AAYXwst4yI98t/trdkMJxkV+hU/Q18tDZog1AdJkdyd",
-	"tL2g3Czm9U8oLcsMIHU5tT9+1UnCsT8PooDxBHNayBYOP2WCgvG4v8JTcyGYL8KZWaScyDRL8nF/1Qjq",
-	"wvA3KadgrWVQl9tu/Wa1aHQnpUwmVsbV6X79vHYuRla8zWaV5ubD5eSz9zqZZpF7RrLtpguwD9u7r7C9",
-	"/Aq2CcC0L6PFVrpfwV2voE7OU6XMGUt3keX/sTn49/rbH09/s22Ie5P1o8pM520k/r1kfw+SfW4b1FoE",
-	"DX4A38RaX4qxqm/lz5bRR7OA1xu0WtixcuNvwNBq5Ik9V/vjcrVcora8TqSCAbPUbD0d0IFO0/xvBnPy",
-	"jcg4c1h7Hai2w5d1Unz1Y//pj48f/yhTpkGNEGfozEgYUi1iDzTjSwUVfS6gjpRKdGfgbET5rcM2Ld1l",
-	"6gxlkgwGh1YAzcmyHtAa4mhSrJl7LsZxHVJmjrtLleGufubG8M3nXg/m/jdFjKdBJLPr5XB9nSQ00Ru1",
-	"d5a1spho2ptA8nkINzZVGHn/WlVHy/q1K7yY1acxTBbo0G59yOfyW1sHDZ6/rRrXPytNRna0z6cDeF9V",
-	"SR6xDQ9wGNLlCEc0Ws3pwiQx7DcnTwEzteCWaFXJjiVqGDC7Ikm13LoxZTastlSabX6chhM2Z1Au1iSL",
-	"MrnlEkzFUks5RFoUCjR6NCykaFpDFVwi649OcBAWE3QAA8v110ldh46OZkXQyDaWHaXymEZxx2VCwX9c",
-	"ts6q4a+wrzX0+kH17fKk1LMpWprf495/GOCjiPgjMRZm6wYg4suJxKOfvblxhrKJOA/fYfYdmi8YR1cE",
-	"0Uh8G6KP36V31ncu+k7TQvw7iEfK+vLd5yJS84AxEKZbYPXMxEoNgOY48jGnyQrFOMFzJjBazqiAj024",
-	"qvCAXKDG++YERxHlyFdlE3Krex1416NFdB3RZYsRI8pHE7qI/HSciI7YwpuNZN7TunGcd5Qj6HzgpJ35",
-	"6N+MrkHAeYl9dK52kuqpWIgYADSYNsfJ7HSXH6/1WDhMCPZXVeM1IrCFMKmQ1XSJChKeZYSmZ9EU4iJ6",
-	"Rf2Vob3ydIKLSLAfmgS/ryOX8+Hd8YfLX96fv/l/r185aXdAyuIGqKXOnRDNEjwnXLmjRkpu+1oIqj2n",
-	"SwahwAR7MyTEuQN0OSPIJxO8CDkKGKjPjHChQaJxFkAuKxDSpRx5fOAIbdQZOl8WJDHClBVg12HejMyx",
-	"xADGToXIeRAF88Vcivqr2Cx7eOc6t4+m9JEa7C2Mdec6Iyl4FmdzhqcERYv5FUleoD7Ep12RkC7RnOAI",
-	"DSpxjKXWZkNxHUoCpPimhNU8PqarjM8wB1pekxVgFU0Z4tRFgi0gzNBYKLsZHYFRZPV9IAd2sUpihvA8",
-	"iN6SaCp4S4Yy44ngvncSvcCvRzDwq2EH/nbQWRn0b4Ie4+WMjlHADoBvicHRjCQE0UQbbsTBqlo3zHKL",
-	"9reETJyh8x+9rAZ8T/7Kei9x9M9AseP0SVkJJ0gSr2paBb6LYpJ4JOKPfCL4ho9o5JEXKMFLxELMZoQh",
-	"nBDE8TWJxArGQrGhExTwCkoaj9k2J6Ycq4j6OzwnOlG4uMDANVuBhnrVswUKihsVUKA+QWLsF2j832M0",
-	"x2KfA7VogsZ/f9yHza1K8tssRDZUpUy+OaqZLlpgFfIdiwBTQaU0m/7mwFOx0LLN4Dc0CUJOkqY7Ldtg",
-	"Lhr/Y4wYxysm87EzxIJp5KLxf4xT6W3898OjKoais/tvPrlMIC7OT4j4dZQ1XpZtDh6y4BUhi6tL5dEz",
-	"jvFC4yM2ohJW7SSvQFjA2hzXO9GVxTRi0vL+Evtn+nJW/hFOZNYJI8d/Twt86sBAV6vAb+N7ulOv3KNS",
-	"RG86ju4iJtaM+6bT/QkH4SIhkiiFqwilEouQOrTk//2g/+wHsW4zLEUR0MeQoLH47fkPIAu+xP55JrYZ",
-	"BOXklvfiEAdWUppy9drZp43z844x5yQRM/hfQ/7+m2PdB5bdSv2VmK9QQP7n4v07mM5PqeLbcm8U1Oa1",
-	"czLbV6hQa8fIdajQmtYOkutQq7usHcrSrVJ5aTqYqbY02/LnZLJgOJTXQG4TWrfOm0j68aXpovHu8XAY",
-	"oiVmKBHgiO/K973inMi8oiBYKjVs/ALRxBVfBEKuEBUCDXYiDyYwSFADpLzqSc34isC2fEffEnghuX5j",
-	"tiWSfXbqnYk4+hFFIQBHEV26iFFxYmaCQ3g4EpedrEkJMuwMGsKhOCc8WT06nihWW3gJKQP0EadoiQMx",
-	"zQkV8tyMoIjcciSWZx6DMJfj9ZXaCszjHeU/gerfjhPlzQMNuJHRoVKZbrq/CyevqHWuHSbXoZI/phrq",
-	"p08Hjbb4BzksEpN0kSww48raWzRRVWhcuWfhJCgdK2BpaWzkUyKZKyPJjdzGl5S+xcmU1C6QdQJn0jGD",
-	"LilFMETjg6qMCim7D0XvRCAcoQE6DV5qzE5xtFK3JGuPoEBMjKCvIdYMQUrRXPSSNwEKKbhqJgmdS2oq",
-	"menhz9aHgjWl8fkqmmEa7GijQ+WONk02jUh9khBfqIA4lBK9FnNoIgWbAol/++23R2Yh4DKdxy8xCzx0",
-	"TnA4/69PQMGEMP4ItnvyyRnrKk3HZ2/SU+GiQjehiiFBzISGSEjFua5pXoV0gPyylWad0QtmAfkgz+kS",
-	"iJfQmCQ8kEsjlfBCf9dh5IYkAV/BSkZiQ3x0IsoDT6gMS5yoJ11gN4Z4i0CQJ3Q+u5axtMXMAocHc8I4",
-	"nsfrLqq31MPhZQDVwRwe8JDY5m2qCB8dUPPTmehuGUIm+AxxevVv4oGN6zgOrDRTCa8t09EVuCw/1RsN",
-	"uBIlDhwLAfWVVDS18Zkyro17OA56N0djF93gBFJ9MimHYOTRkEYvEKMZIJ96i7nYYkLlIoIVetfwg7jf",
-	"xVkAjdeCSoG+SoNUk3a1yibJYydoLCtg22lqpVsa2V7ScaPgVr/we4HwFSRlowmKFmEI5kaGIrH2Yh4T",
-	"mswhFiiI+FPIgL4I1TtDqUmWTYx6vcrbWXmky+Y0wmdCdeJgeAnpFAWRQcQrSkOCpfJio8wrwnEQlimj",
-	"nwFYUGlCtLpD9YpgPwwiUj9f9Wzgnkhhbig11RSmq7cYTDSFl82vYpO9T95J0VSgRiPyfgLhZnWkyBbg",
-	"zq1v+Xoe89XbQMfGHcexlUk8+LLd19pstiQX6S7Kk6lydxXAq3a20V9iEDiw7wdijjg8MyDY0sUcoysM",
-	"ehlm1wTysEiXC47YUig7NPQZIrfY4+EK+OKczK9IwjIPghYmZxjUncLKs8a2cFmkos0W0cUqLD+pQhUb",
-	"8ElwP23OKq2GwJN669/620Wa/DCrWvPXngSLw7DB+Rab5O6zTTHQi6suR7W0bqrdYt+XSi04nRQmcxx/",
-	"lHh/Bg1+gj3y9U5hBmtrd7dg2HqCFkABLVqZZUsM22zm2S8LVgIf0f3RDYbmTIzzEkcqp98rB1D5kA32",
-	"EkdvznR9ks8Zpi+pv7KwL9bGoWNbn4j4Z9h21avoNuMfa8BExBcsNoODkwSvlLzVwPQ5JaeiXUk8BPBq",
-	"kM+Vk1Dc3cJCXoAZR7GFJUkIqLnT4IZEoFqM0+ci42+QSzS9YdTpbnhYU9iAdHpNSKhWIst6MRYKJzJz",
-	"BFgbyvTLity0UBxyqSnWWMYk9AvZ+K6QvqK+73sen6uWd2aJHKv0jyMfqfQUmgdJ1dGqC+jcF/UIfJCt",
-	"7ozEF6W4A4lgdqcJ9TRgSIyGeXAVEtAg1vPpdCHy5M0TzKBCOocMuep9oQ5fMxlOkNNX+2mdFHfBIXxe",
-	"txb8UKomaULGEsXeR6kGxZcUxThImIuWMxpatmdElqN4aRnlHVkiHdz2Ak2p1tTGNPRFj3HuEo6z9JCl",
-	"raA6WDTDhMAlbwWjEGsFJq6kSS0o/bE5rGpAdWRrC8d2YaXX5pqQBOuhlJ0/rHfHpqo+dHhh3hBoOSOR",
-	"kMqn+EZcJBGpARX4hhmrfMOa8RW1ntE8xW2kW+cENjmBEVyRjvC5ktaB/wuWT0eqkW+xQS44heCVRpaL",
-	"xphCXG+VzQLCky1I5sLa88KmDPLMHEAhoyB9y5ApJgOmpAbWQEQWCGhw1ei/jri0vhUvWB1Tph1NhhMH",
-	"LWdBSNLi8uIuZhYZpsOQq7Jwgznm8cpGyFWcniSY/IsURsAQi0nIURhcE2k6VybUZZDYT1TLVTyh0Q1J",
-	"OPEl6CFiwe8ydxck8HeRn1bqDyI0D8IwUMpXu/U0CCBj2yoWWD3h7ELUzkZ7EHE7D96yX7NXr/L8ljdk",
-	"7qVgleUjY8CZAQBhBH0R9LWZQ3JvDtfQUd8ld8Xn8y1EVeNJfYkS8gd9BGJSISsar+9rrEABE1optLPP",
-	"O3uyXzMKuw5ihrDnCcSSRUiYfTDjuX9xtH8SEiP4TZwc49DM8a10Sj198uToiRGu2rdZI8wMAhZxZRLc",
-	"ygAuJgPAWOEWDviMLjiqun/rHLKpHEp9ImRRuLDS9AQlvxGkKwAXDzjNkPEe2+4GoLZhzqiMSDN3QjuC",
-	"mRkSSkgK6WcMHt7x6a9vmB+P4biAUHR0MLAjmqVXKC+AyksckhsSDtGR2H56MBc9Fn+KYQcueiL+/eSg",
-	"n5uQOZkj22TMmLj1ZzQV2e7yiR5KNw6ECioqi4btNo1MFVEc9P/RTKHI/ILZzagSS4ybijMW85FmIWrz",
-	"5J9S51beXDXzlBY4mKvjQWFKucNmMAqT9RhHIEdj+w2wsJ3aYyUeSWIF0ZS5qC+25JzKO71ks6zf8LWy",
-	"8zqBuKyRGzuufpmMpamVOlPri43hgo5AIp+5gkvmjbs2dQJ8YNBBUKqZIi1GVffQuoZZ8rs718lcI+U1",
-	"jBARv8JOH6bGVfVcws0ElLJPFd++kT/2yxKJLpdmd8FkxaS+WrZBobqURdBLk+xEdHmwdlsZtalKbPT5",
-	"8+dHak2uxJQRp2BxX2l7uHbXXkGUMU24i0jICBqbFdXsgrJRAKuku1LGzXtFbAiOr3OXc/EmgNpZpQno",
-	"smhjF411xbj030tm/BP+XSgwNoYLJF/qzD6Zch24WiuOai0ZR/G8pdMx18Y1toVJu+J+KKFiO6lv4ZF4",
-	"kVjiK8I3JMFTosIBlxT5xAvmOJRqVBbA8umT/49Pnw4+ffK/Ht79zUaSTCy0QPJwiHiQWRak6dBF43/9",
-	"61//enR6+ujVK/TLL8PT0+HFxbgM+uvju0cStPofkv8b5v5nResUsgVb9hx8L88bdFuMFlEA8sqgf/h4",
-	"iMYy+fC4jigf/3n68+cKFNKKbZkXCEerBixOdb0IMZutZXOq8SsKPt+SFwl2X1qyUVyQLrpapfH31X6j",
-	"p4+NWYjRrTaDJ4fIUxBcGNQX8kEQIWVcRUcHhy/yD8NgRLjYGfov5FNuc0As+OxAvq1OX1VXePEYCgkX",
-	"ELWg42U36Ab3LyjKB1n5rZKh1eOEs6y4Ho2kiFgQkDeCyohNwlAQmUrX1wE0XYfuIM3TUj4nsoU0kkQU",
-	"mdlY0BxzbybmnsjfMZoswhBBohfkB8zDiXJLbopYZWBNHjHVTIcPqrQ5q20gp1UKKyGrFgTuSQo6JuRT",
-	"3wbqF8r6NZvuV3qB+ki3Tjff1hDtG64ATVF1a3CDNRMcdD7BQc0EB91P8LD6PAmIh+b8IB4fXREPLxhB",
-	"XIfYQjImdPbh5fnrt1tjU3mICtgsZ5QRBRT5gQ+eYo/OwdQh7u+tMalf+MPOF/6wZuEPO1746rmdFmcl",
-	"Y6alQsy2g6mripY9p/KXbJJM+h4iukTfYzTFiyn5YRvYdsqelmgquOPmU1UVKuEJUg2Jjz9c/qIK3261",
-	"eXLg7DPMgWLKwrshGFXdVT6wknHKZenm/bt3xyf/TEHChacZx3YyThGNTTAAu3S0Ug+JOkDCTvUiDh0Q",
-	"nni8ZkcJgK9PLrvcVFkF3hq4r95c3C9oO30tYLcksaopXDPVszfvfj5//WuX89RFiytmKSFenHU2Ryil",
-	"e6Br/ZbAfXhp7tmM/cOZQYv03RIU7A787TGpIbYdl+1BVlA6D257OguNt47QJ+9Pz3ZFacClltRWbDoA",
-	"WknsHMDtqQ2ZLetupbMPL9++ufglfyeYnjV9QXSAR0MUgghByw4g1q5tDmg3awtAK9c2B1C0clMbx/hv",
-	"F/+6GCsn4XY4JMSrO1/nr092dbwEJrUrYMNle5CV9DfBbX+0EhLW0/nt7ugcrqPz287pHNbR+W1XdK6Z",
-	"VmE+LqIT5eW4DqJtplcxr9y5zcF6oY+v0pUClb9Fqt2LiG9FbVZ3PV90ej1nmW/rroyLDy8vTs7fvHx9",
-	"r5dGhktjNDq4OMzcv1U7rwy4gzMFaYer1/nDu25X2sxyXEFfANk9hfP5latobAO+MZWLj8ssvoiSnyBn",
-	"wrdY2C22bYvRudIibDXcVppXrVbQKltlldWw0oZnNbXZDGI2g1XRkFRl6bGZZGrtJ1VWjQpDQ41JoF5x",
-	"r9ata1TgKkW1SqOs1u/salilxlSjvlQoGbXqQJWMXiNJV8i7VSJotUBol9uqRKxqgccul1hEiMINb79h",
-	"11yG1fdT7R1SxefrGPIalmmLEMj5ma3u3cdH9e5dho4OZCbNo4NBrZ8Xnu2PXfnGX+bPLLt9gYf2HsT5",
-	"2tu187X3rTpfew/mfO09iPO1J27U3i6drxLizpyvAtygt0vnq4S4M+erAHfY+1acrxKbb8H5KjHZpfNV",
-	"QtyZ87X3AM7X3gM6X3s7db72hCBz7z7XnpLL79v311PX9i5cfr1MN+jt2OVngt6Ry6+n9J1dePp6WoG6",
-	"dydfTypYvYd38mlMdujk0yB34OTrKfWz9w04+VJcdunkS4HuwsnXU1p4b5eurhToA7q6etJq0Ht4V5fG",
-	"ZIeuLg1yB64uCSrsPbyrS2OyQ1eXBrkDV1fvAVxdvW/L1dWTprF79nL1cuUj79+109Mmv3v36vQKpTF3",
-	"51Ip2PlyJjjLDi9swLJIX1Ymai68imupWtyyS0VVgmI1n7ez46obqpqP2dlNFQeuEW4qRJBK0cx2Jkqn",
-	"0b69LNu7rD9YpPx6lapa6ykosTaTQVGtrrQIWg13leY1qxWs0iZjNZ1UWbaqbEw244TF0Gwx8VpsrzZH",
-	"gZm8ak0yNFVjIOAsfWPWUW60NpkN9rnUus+lph7X31NKtXdkeSwz9nSaqvYbScucJpItu9jkb4hTtGAE",
-	"fQ9Wyuzx5OCHF2hKIpJgDomPSKTQtj9Qvp+8uhXr9UHVfd0yR4Gs8Pp1F8kLBIuAdPOW3Ao4/d4oH1Ga",
-	"td6Siqgdt7IfM4VO1SxOsurBhSxDacnlpmmV0ixc9zQThVHVTH4KprqaRX7Tqh/kw+X8FTOXz7h1XitL",
-	"rqXMRVv9bjhL2dQshQLF/mD9rYX9tPGTNq0bN57j29HEtxIsJEh/omZK6DihEGwnDj+NSWTPsCCpOuKU",
-	"47Dy6bxJ89ZeDBh/wez+mm2Hb5JZ58FlBLUSI3yDA3WblC6pOCaJysQh5ATMrqtTYsBgdopeio4yZ5W9",
-	"+7cnYpjHVh84fTrSM5WdgMKWze+wNBl8nZRSXo4CVZtKL9QnOt2LhSmH5k+N+LKZO+ae+HKGVNWMjBQW",
-	"+fnMsx8apKboCmENtQrdd/YqJrruaCGxY1Zb1J7sRfSTZUAtBGidaS0bqNHyS8DWxbfTRgOook2rXMWK",
-	"3b2Dcl3NchXLtp8VNMEoWfP899D8/SSF1yxLCvRqliMFmlZlSPkZL6Yklx9lEmKOrggLfJJTZM1kKXmc",
-	"nfc2M+RChrhrT4aPOTYT69PrhpnzX9GIQFZ84y4pM+FF9AiS7WjlQZVIFrdoVj9gQhISeUYqnvPDQW8g",
-	"jsGTYp6b84//2/v8j97BP6zpbdJUmhYJ1JooDWqJK5y4YLVQxUB/gdriDbJYNSxTnhbQqLg419UHr+1f",
-	"zOQky4PrSubVCZlKdU5tphRVvAOu0rQ63SRQhet0daSyxAtBoCfWysuD/jMo21iun+qiQf+50ArL5VON",
-	"jTroP3MH/eefS5SwbtZ0lqeqEKwx8UvR/3MW0LJes9MNXWOCdtpKta8qHXKXqaRrVUzJuQvJjRuWk6rK",
-	"9psBr0sbe01WiHEc+ekxk5qXSvlrT3lakUj4HC+zdNB6GOK3zhIsCyykDdYR7P+Ifqy6YE6FEchM07rK",
-	"Us/KGt448sWfQSInxHSCa2MuRWQqEvZxa2ZYw7aiE1GXyZzr0q4AW1qyNZb5YUF4GdllFkNCb1QdTbfP",
-	"I+jquVqXS/pM7IVZclmIVZS3M3RmnMdOcane4isSZobQyK8whMayqmZ+xNJol+Q2zTSreIabld6HTMLW",
-	"0b9Qlhu5b+RzPVx3HUlje67/BIeM2HZAmry1Tk6BVK5aZpQRD7bcj/M5fsSIYOgcQv3iwMvK9jSoJ/Ar",
-	"ZRWlBL4scBjwlaCkkBACWfO8OUV0yV7rzaZSl6hKgkWNIr0QbOVRMaORIb/jMCHYX+nCyw2y0OrxbVv6",
-	"nDBYuyLoX+hS3Jtyw7sodWYhmiDDt4XE3vVtNqj1OoIEfaLr4uZ1Yb8OXftV3xc08qCA/WBwaGYTV1WS",
-	"GWHixIufn4i/b3AYqC1k3Ph9dzA4dAeDJw3vfImSknedFEWA/H4ygXyx+utL7F/KJLtiLnTBSRfp4WGg",
-	"B8kMn0LeWklsyyIKmMruStW2YmqodRtYW417c29s7dzYWm9HgWymZRNqs06bGEb3htS9IdVmSN2RPTW/",
-	"T4w6z+qHhoaTtPWd61zIm6+Ly0YN9SDXjQHbWjVHXe/AxtXVD7spMFkwTRBe4pUl7+4SBzyIpmJJRyGJ",
-	"1rsPIbe161wFka9q2hZwCpd4xdA4pB4Ox2hGEtO04MBnUBHnlBNrie5C3ZSuap8kBG9Q+UTFMY7mbNqY",
-	"NiSCx5nt+tzGQbIaQf3OG5tAnVbQ16xCLT2iCy5QZGC5zPjABg61GcHxiAW/k8ZYB9EkDKYz3mrrzHEQ",
-	"XtHbln1uR+ZebdVRY9mq0xzWsFUX89kua95TbhbjNWObbm2I2PaeT4i/8NpNJkeCZmnz076bVktpVn8k",
-	"X2xEs6/ywctxivQOtM3LtuiFI1HYf7lVy22z0jZwy6zZcgry/CnPefIHzTzduZW13jm5Sgb15TNUcTZd",
-	"Q2OJGfJCyogPT/8jhCMkBxZXlFTsWxT/MOqbu82qL5xLENI3VfxYY2hstEWri3LoOV+ZGVLLhC37yR7a",
-	"99WiNkA6stVoc9iX7107rQtgpl6o8DOdFAqxpQVSWt5+Jqg5vm0AyEWzYDp7tMScJGiOk+sNoOr43arZ",
-	"lZ8Ybza7FI51aiUonUyNLjipXDYwo6CELjeekRzePp908C4moiStyqkoEX3TiaTDW6eiB+90IrFQxRgX",
-	"x3DdnEDeVDKm8qtkJ2XbGRt41E6+HotOSLO4onEtn7kwk7KotpvOPwNmn7YFVEeTlCbsZN0sr6BMF4f3",
-	"WxvPMYVVN0kDUodTbL6UDH0PxbPFnagLcUY+mgQhJ8kP202+6RrX49A9WdgMJ9VXzgX8mktCxDqhgwJr",
-	"J4cFaBcTV8+IK6b6KmA8iDyufGqS4JtOVoGyTs8OaPsJVpsBD7SSUpRrSvdZ4QaquyaqWXeB0jlq2BhP",
-	"mUHYz67tLNVu55pNVxBJciJESRIriEyWG6LExz9XSfwqbKxb7aN5GNs2Xipb9GHlPGsSyw2e12kHHaeV",
-	"M7Z8b3daQ2/3WkNvR1pDb9daQ+9+tYbeDrWG3v1qDb2daQ29jOX3HlJrMPF4eK1B32G9HQrUvYcSqHvf",
-	"hEDd+9YE6p4UMno7Fqg12AcQqHu7E6h734hA3bMI1L28wNwrSsnF30sctJqrFSido4aN8ZQZhP3s2s5S",
-	"7Xau2XSF2zp3u5aElII0YRciwflRnXjACxcMlpZA0H4+aD5ZRNtKu61iWxS2OrbF/k7HHK9myvYYrY0m",
-	"/O0E/6whUGWQSQ2dygEi6oeGASJpazGkPi8NYpubRhlsFV583yHDikk2iCZKp25dCoMddBJdY4z3MCE2",
-	"BQS62QptD5baOnXNf6Wsg7hR/Uzf8JPrUFKBg41C2WD2MPIsJB3SlBu7zRqE/yHyycSeUvdCPmiB7HDq",
-	"RYoOZ8ryYOizv0jHaXb6U7jw7gSYwIcouLWXs9cBNyyIPIIGPz7rP+oPHvUH6MPliVWsKB/oD1nQeIc8",
-	"ZsvlL6+7bcU/pCGOBVtOMCeKJBCExHHCXRTiZEoYl/X0J0HCuBG8f4R8vGLu4Dma0YWQ0Q6foHkQCUnB",
-	"RYOBzs9SfI74/ffff/rk/0N2/uH/g3+rAdRf6SDqbzWQ9fniBybfVpeWQGcjKUT7JoRA9LP5CMEX7Jvx",
-	"BHOa2N/jbJTBBDCwrgEjySW2Jf2oSKFSDBCvG1gAP8mqynb8gi5PijaP7ZqmdtFz+EWZHKuRLzIYyNA9",
-	"w2zW3RLWYCqzAS2SgK8uxNnUz93mQaTz6ZSia+BXJMZ3EZVP+3zMZlcUJz7Sz/gP0HEch4GHpT6JE5I+",
-	"ueE66hK4AURPYgYMXiEHD7TuXAdnI5QReeOD0qzyFdEJwhEyOqSoHZ+9MZFKcd8IpzsZVUjtVuTMLgxQ",
-	"6QS9Pv0V/V90dNB3xRl9iz2yDKIpwhFbCgyC9MHxf4IY8J/ID3BIPO6i5SzwZuJeMUzJ6HvT9HxzNFKt",
-	"0X8h6D7+4eBT9Ck6hkdNKRAxgLyqAs5IOHHh9e2UyLVKm42/fpKyyCdniD4eHBx8dtEnkErEh6+f4GHx",
-	"J0d8hLfF8p+gPH1y7u7Grn7rk3tgrmfwPxfv3yG5U9H4k0OvPzljFxbQ8qBJfDZfNEkUAUOP+kTg8+5u",
-	"fIDyr7gEqF8uL8/Qk35fPlMUHZTxV/Q5ODi4G79AWD83FsJAEIYQU+TnHyTDOI8PDy3jiFmnj38/OQIP",
-	"sfb/KTBL10+sfQhqfupCmGGGcPpiWjQIOEN0GbnIJ0lWEgAeVtOIwFL+J3pf3sX6VTZDHk6SFfwe1J8G",
-	"sftgTi/Frq45tvA50vnhNOPQA6aHR87ZmxHvGqpDMF12RajYQTQ9QOPbR6Ha7o/S1B5jxPCKoaU4bAin",
-	"qwav//0XJsLM1YfUQEMeWXkE/Jo50Chcyc2lds7j/mNEQkYA8IEg6zGaBBEOpcNG4CA9ZTgUw8qEsTHm",
-	"swMkRRsU+BIVqdLAY5oZDX2U4KUcg7AXAp0VoBiTxCMRf+QTsSsEqp4Gq1/UX1F/JeAmBIO3CQ7Icoa5",
-	"AA5b44RGXAxyuYoJ0O0ApaGN0BvOHjwgHn8V2zB91y7pJIjzZSFmot4cy16cTuGF8Au1DFeUz5RsHBHX",
-	"6LUMInaATkG110USVa5cyfquxEUFK5kQFEwjcXPBLN8nvliFidwgbGjWh3dhixA3JQBM/PvH/f4PLtL3",
-	"lzIoMBQnBJLifT/oP/vBhUwATPzx/AcVvwlPCmEbAW+TRJaJ9PT7akUKIS6hcSqTi2MbzNXvEPYP5U1Y",
-	"IRfipwhyKXgkki+C5N3rHMfYm5FHhwd9EHkDHhJ4Q6z4+/nri0s4sjdHxsuSoXN00D8YwDujmEQ4DtSn",
-	"IylazuDu7Yn/TG3p+d5B1pg54TPqu7A9FQNNYsoIZDrG3gzI4SIWk5ArNyYcE4PxKIbyApqqpc3uJt9n",
-	"suJLiBnoM0JygUP5xheTDBg/DsPjOACbGYtpxKTUcNjvK/cmV4mZjQPd+zeTtzi5xfM4lD1ujg7EoR3h",
-	"MBwBOexag+7SK7YH8QVUiuaJ8uLAnsem5MG+1PfmgWj9uF/5/i8lQu9DhBd8RpPgd+LLTo/Xd3pH+U90",
-	"EckOhz+u73BJ6SmOViptB+jcTyTp6/uJDgIvMNTP5zhZqeVMT5Ha/QFLealWAIYfneOzN0KANPh6tpQf",
-	"vzp6gwnpU2akFHpjaYnB0DGj4qefX1+qjS+WIQ56N0c9Y09ZOzNp2hZH8OzNdwy9iSYU9RDMQrABceg0",
-	"d3KyDJSH/f5dHncjB9ZHR46d3iSFabIZhp0i00gI8vWy7IzWkyqTOmY8M8EBk09NZUQz9Un1wZJDd3u2",
-	"UnSbHy/ZZYMTZmS13J+y4imTZM2y0itrV3rG0jSb2xwzvYNqT5psVXfg9DDGmZPY99DPhKNT6geTAF+F",
-	"5qxYTLxgEsBm9+//BPa+CjB3GxxEoT1EOhcbiiiII0JGnxEsBd6ACbkR9IUK94aU36QGIhUFMaJPl9HY",
-	"fryNoyGWQ4trle8rsia9SGY064wtgEejJV8w+2xy9VbmqN2zhfQA4c5ZgrlqzXhCPh+hnUPkR23DIk6k",
-	"0/A+eUMcV9/NvynrhAy4kQozq7iNxTjdXcQKq2ZXsGi8kXgb709YatKUT9gyY+ZHeHNmO3+G5cE8e+bn",
-	"hidQpVzK38pyI9WfvTiuvI1ld+OQ5dFteI4aniDXiSmzvqvM7Iny2LjFXPAyqaM0cMgMPxE5QOe5K1Im",
-	"SxqRW4GaP0bfMyqV1R+yMQIf7Ib4WqYryZ/MY98/jmOVx40wrn1X7Y4k9n1B1wM1SJODWeySP561IrGs",
-	"JnCXt9ELXn3XBXtRiLWYQwvcj+P4QtYLaMBEGhzTl9g/1wTcGd8ZHDXiO29xMiWSUR02mklqctsZdxPN",
-	"j5rM/i3BvgoZa8oOT+BpecF03IwdetQHXjjoH7pZgs4N+KXeoAa3PHt/Uccu1fm1HeoiN80Gvy9emsiM",
-	"c1JuyXG6ZmJL7yuO48C/k+w3JJxUJ/LFIaMpz0yIYJmC4UobDtbV6vLM8xUJJfNsp30AUh2pHz4Jm3Ir",
-	"3bQ5t3p/bWNTr8Q99CcTc+6TEbyCnbcRI2h6zvXSGuf81eu3ry9f20/64PDo8ZOnpQOdjXLfwpFPI7gZ",
-	"KnUK8NlouUhWj8yloWh1TN9Ser2IH/qkhoBF08NqtG4lXbxP3snsHHstxX4aL2Z0ea9n0Vi5JkpKxVnM",
-	"jbI7XWVhfWAWix5MFVowfnSRRAA8ZzK5TlFBoREfTcResOomDQ/wh9jHnGx7gLfQbxaAQFsVx9Kr1VlW",
-	"+c7vlKazLQPK0GmHfJcCw16l+UOrNLAhO1BpNlRnjD1pajQf1rNWQ62xnMoi883B2YVyk3LJWnkJ1JoF",
-	"lyGQVqvSO0J8SAVtxIgAc57ja2LmiB6igENkD+IkDCGIKK01EOMAwraSYDrjRX6uazGg10lCk7GQzcY6",
-	"PBO9oxzBmRq/QJxSNMfRCk3UTk7Dhw5/tJihFnwGe25bQ9SCz0YQU9XGFFXqdOc6N0dE/jCBg9ViPHu/",
-	"5kzUjNS9NyOXnnIr+jzwTfDXZep5Hl3gycS7RhgC/MqxhgZzFsfr/gxN6RZZa2qSJZvzlqbSASzZmozx",
-	"M4Ysp5TnxG4dnrmjuQmq9rNdwLYIJUMYmKaJ8ZPt7448R3ayaPmMHTe6VUbysYh8nzKtqmjrZRGc1yTm",
-	"6Gqla7HI2iW5kcYuCiKE0SS4hcTEPgSNR0hnRpFpItNyuAfoAmJXVZrJmnHF9RRS7BP/BYSjUnF5LQNW",
-	"EQh0ome2Eeu0OA3LdW73Hvhc+Fu2S0Cpm+EbYsokBlsyb7uu3NZVTreXlM/SaFgZfhs9knYluZQqHNbu",
-	"ZVtlbrbUt5ZOFDx0xgx3vs+PfT+3zdsIUQ3lEjX8vcgne/3yz6xfphzi2Pdzuol8+5meokZ8Ya3Q0oJx",
-	"lD1MqzUupopLs/dV/2sjb5NiRmTnbEM6JwzO0c6+lsoMG9rI936oLk+X8jTBxWQcMrNeRMMztsHdW+vT",
-	"uQS7ghJUA4bYjC7hHZV8WJw90yzcvBHV5uPdC45ggf/GT4ZGD17G/mXlTvDpdLDrjZulkxsl3b0b+l2+",
-	"kZMg3S9dnYTuBdNCfdi9TLqXSdvcmsqrwc0rajvm0alYuo6JFARSM6dB5VWcGgvrrDh6pK6tOOm4La04",
-	"H7IcDHsrzi6sOMYu+XNbcTLbeZdWnE32+bHv57Z595elLR/M/sbc35jbW3HSU/THs+Loo9r7qv/1cFac",
-	"TdiGVPw/mEmK2kjoqcywt+J841acdmfsT2bF2UhwBCvON34ycvnN9lacLXf9X8CKs8lJkFacrk7C3oqz",
-	"l0n/GFacb0MsbW7FucKRypZrvYNf4shIwRFEQvj2yAE6p0uVaaporHERo8gTxPMWPLghkK+QoYgEEPJJ",
-	"b0gS4hhFNIFcflAU5YVKayhoKY0BJIIrH/TsA3Qsf6UJgvSFad7eiHKEUbQQyrl8uKMaXJGQLtHATTMk",
-	"Pun30fhNxAVXCVU0qd3u81ISpC3DGgkMKyuomg0Bwy7TgWRL2Cg9gWrePLhSUgTycVuYll6bCazkX8NU",
-	"dYVzqQbUltk8zceV3nO1D3hkq57jOpDkT0xCbaahM+j3+33HdeQ2HDoD586ajiCFlEUJSuzNRFzqy/3l",
-	"+1BnpcLiJmUYhuaYe1D5WdfRwjrzR0RuOTp5/+7d65NLFy0iHoRoDP+DEPEJTSBF0wu0nFHBJ7y0Uhbj",
-	"MhmjyugsVjLNGojnBI0xG0NI63g5o2OU6MdIogFknz5Ar70ZVV+UYALC1TiIR9j3E8IYyEk0IujN2c1j",
-	"gdCbs5unSP3oooiiBG4PaTcscSH5lDvlQ1tFqMuK42rZ20Sp2zu2YhrNhKrBlpNqPZl2kxCrXaUkKaq4",
-	"iIgt4e9Ftz+E6PYSR6a3zTXs8UKCkKd0HXfPBLc2Yex51p/flevCwzPunwtmt5/TIu8vgrJwf51AAqWM",
-	"J2P5g3Vx7nLgkUrO3GYueCkZm/P1k7Oc0U/OEH1ybj85d+Uw9xKQmkj3x4eHDXG+wv4Isy5QdtEnBzP5",
-	"ZxR413WTSKGumcPWV61ced8U9ntflzNaa3GGWxAS5Ene7epMtDK7ME2k1A/pf6+ovzpAb4MJhwy0cKPm",
-	"s+2BbRwMeNKQXWVQ3lDyXgoGvV7uxuzebAkvcfTPIPJhzK6ez8qlaXHH5TvsH9H+Ze4zcfTkudvFpZXf",
-	"ZuszgCiW8zfJcwzVBTNn6PztK2Z3ZVWlCMRyXek0J7brqgMNxTCQQMm46pyE59KQ6qIF1LWRqfxlngKd",
-	"1RtylSotQ5VdAxVEVgzTKUrZjC6ZfCULuUiVHmKUL6uyWCgMuzMoZFNuZlFQ7TfIeShx36c9zDnkVOkM",
-	"a5bhd3CGtzA1pJul3tYgm1UkNcwGyU6mMhXAphVImgYFuxlhjXy2MJdOoOsH+FLuEE5ueS8OcRBtOo/S",
-	"8HVyWH/QaYpTjdOa/MegYdKlYBxjk+pjsG/QiKja7Lpki2QaO8+N/DNRDOgh0yJPiSZPE6ZltG5hC9Ad",
-	"/upsSe+8bpiSsRYNj/KaDMe5AWvZ0znhSUBuhBAhvqiKBG2Z1HVEl9FIEWQ7JhVRtvBm/x1RqO5iY1k5",
-	"YLUs63GnLMsDd9coXvqFmCWrE/oS0n8ohw/k96ATHULponFElmKksc7ZFPryT5qgsXamGT+mn16gGQ4n",
-	"4CqSKUMG/WfrEoakQZc09HPBJMuERlNZaEj2tKQVsZhmgQ5nS3+XDu2i9TNdi1b23HKvFjlC5LR1loeu",
-	"dNwMp3Yz2Gu3+xRR9W54s97ZrpKSGPtzTboog5tywrjONJK365bPa8moawKsT1PyDST98Gg0CabVevQF",
-	"4Ryi6UEc9XCErgiSU9SRSVDfTtzdySJiVkn0OAxPFJyuxEochiMD9yaypdllwyI8ehZ7rbiU7AMos5Dr",
-	"XlmM58Rstblkaq7kGiFONetZBdL8ONlZ/YXywoRKxTfyP8MG2k0lDj2hrziO18p6kwnxOMIcyiVKG9gi",
-	"uQluiNAkoZQzM0Q1LZSZVS5lzQFZE/magJMhq36aaqeTgFe+GAV8N8nZ2VnGTkmyDZJ2Fjq2kMygY9dB",
-	"jHWzaz2rvbT2lwuLxIjJ2zyryNqCP28ukeUZeH4XrpPJFLcbYrM+iWWgdWk8U3D1XB44/GrH3D0njUUS",
-	"v2qJ7ESFXaXhn1kYFVRDpBHCkaqI+CcOCD0xSPUHigotrHAjR47ZB5KSHsR4GkRpFfd1gxitW11hCug+",
-	"xDQn5uqlKLgO81w0Xa/NXUJeboOvE3J10+3iUPMwDTOtMW3TgWR8VqEojXxK+dka23MH88xBK9hq0aks",
-	"Sd87yzXqPsa2wOsb5g07CSlTIa4R4UuaXBv7MduOEEFnyvzx4ioM2IwwKKixDMIQGDlJGODPdT5oHYYr",
-	"VFeVp1lWoscTrtJCG/CEZhCSiTwXXChFrPrJn1QulN8rF/q7iHzt7LJl/f9n4F3ThcHtd56DqcDFryVC",
-	"bRm5rdu+Bs8651bAFL3S0NBGbDYVVQeHG/Ff22Ktj6kxDzSZf7l9hOPgESeMD2/K/jA7iCqOq04Bwugi",
-	"rQZ8kjv6G/nyBRIj5b5qOUF5lMvOsMKQm2c9bvSqClbaGQ4Gh1u+uap561xksZibUco0QstZ4M2EOqVk",
-	"7neUI4AoGF2uZlFlfrktZNmO2ZsqOdNWTC332sDCmpFhH3lkcMGfgsgX/C/bh0F0b5JneSFbyGRruZ51",
-	"+CqmZwQCnJTmvhNDq0U+62Ev7H3lNA68WlntVUJjKap52JuRVAhTRtgrFbXhEy9geW0CWAu8lbrFHg9X",
-	"iM8ChgCiSm10D2LWSUhwdOyFJwLZLXjQepUaJtIRs/IE1iPshSMgciN3daHLXgZbx31oMiVc72Isc96k",
-	"2/aexLGiD7ewaFvIYn8/Or4ZwCHmVudtCZKVO3XFdroWYwTfMsBXWBDf6haZDZHGJJIxi+otZ0JwqF9d",
-	"kYpi7uk43cU455BvZBzLemzo081msZc4iuaulLiVHt2MeptbukJjH9XKGmnDigBoc6Ds3Gbb3TBdvTVn",
-	"dv/CxFzIMl6NUZ8uInE9IhZEHlGplHDCc48VXuglwHMomYjDJV4xFCeEkYjbz+hxGJ4q2J0dUhyGI2NC",
-	"jY6p2WfDg6rnsT+mxVxJirCVh1RTbvMjai7fmkOqmlUc0fxA2SG94JgHjKtZxNi7JhwxsGRGPkqIR4Ib",
-	"eGH0M+HIaLwzdWD+hfOeEuKra++9ImFwI29WsSxgTUacygOtpX7JdMYgCY/BH6ZPuZTytXpH53P8iBEh",
-	"PAsRXnZg4xcoLZVKEF9CKoWIEJ/46PtB/9kPB+gNeN18iYuQ2iQ3Z3MchgSgBZyhL1SWBYQLn6kXUpC+",
-	"DbSIcUI4DiJ4ccoIf5GZMuQPQqfBq5BisTxzekMYWgpxYomZGucAvYlucBj4Kn+sEDT8RL6umiR0nl4x",
-	"L5AQgNBg8EQrMBEwuJBMLGzt9AvnZ2ohtgwQEYs6UovaJj7E2k/VC7zC/ghWqlW1wHKv5pqJIkanD13N",
-	"GbalSIkS7SjQYubnhC1CbrsB+nCuljPBC6EUNuxLfx+zkjzMXXWmzR+aK+auJ/jC6t/FuoPBk40usNzW",
-	"XJdQIMfmCwEn1lNfvOUK0LIbTlGgd5Eaf3pIU+U0pUkL6312YLaYlI3zWLIjZJBqLPoNcBZqLHCcJo9y",
-	"Gs0lTfsACP4Xt07AAFv7PKcDkSHRLEnLDOm1Xy01HPu+zmUUchUiA/KA/Du1DRYEAoGdm0oXyoebsyO6",
-	"MjsxpMCz+HuXM8qy8nUM4SVevciud3VS1cWtpYkD9FsQ+h5OfCkzjP/GZjghvWlCF3FPYjyGLjgM6VJ0",
-	"OJG3+2GpZJ6OLpX4uKYEoOceMAQyhF0OSA9TJ5JAulStZYFyT3UHpj9op1grqaC6d/M7MiWRlg/uJRg1",
-	"T4X2dKuk12Z02ssQf0IZIrs5aYSuCDw7NGq0bCJRHG4nVTCD/TS4tliZW9kGq5ctzEHqpYs0d5T6GFsC",
-	"mtbc1+WDtdVE6zha6dK2wV4jfXR/ey+iBvf3udJ/sys802+t97JU4cH6brZJ31NAkRUjNdMGN6iBS8DQ",
-	"HIcTmsxJxTX6IWKdXqQG1Vpfpba+zbm5MZP7v+8Km6Pt9PaX1J/wkjI24DdzTS2ilhfVIqq/qmxn1HpZ",
-	"5Qeqv65Myl1qbfO+mHskaVzhjjklc5qsoKgFueXSL4rRIgq4C5n2XcQxu2Yu0t2oMqAW4sNT1019YqmA",
-	"M20ibZZbSmb26MyhkxKjkStHtpYPEbIPo4QueNtRdKcNPUL7MDGbNwheLpFqb9C2uaoitflqvUDQqMIH",
-	"pAdolqUK0P2ONXT5uPIAJNgP0sEHA8EcGkxKb8dt55aNk03xHD6ZE1NfdubBkmivSW91rFJomxmuoOO4",
-	"mNIqS9Iyl9wyiNDVihP2ELmu3skt/qCZrmC4hrkIJOjG4p+Y3k/yWO8ZnMngus96laaMWssAGmS8KqWE",
-	"qs93Fcl8Vxmv2xE36D4LCPr+Uvl2xSp5OAxZWkRUZeEfFzIwjBGn9OCHB2IeWX6SB+chmiAjjyYJRO+2",
-	"4SqW3puF4k+C6euIJ6u9hLU+2QneONFJWVg5rBVWisvcjFX9LX/OTdnl/wBLGDr0uqMUKCx9oaS5X1Nz",
-	"Y90e3oAj1+d+qYRTQ4Mds+M1OV6OGRrnshuM3VwOUtAtdy6MyawvGUvdkKO6O80QY2yGDdLE2Hp/m7li",
-	"DEw3m98+a8xfO2uMRd7eYc4YcyOuSRxjv/dq0sjYDnFFLpk8GtsklKm9KzvMK1O8XbZJMqPiTeSlQpd/",
-	"khwzu74mtRV3m6e/TW/KB0x3o49K65w3pY77zDWdZq6xaSwdJK0pLduGcns36Wws2LTKaUMjlYT8/rLA",
-	"VHHmQkqYDbMTBBMUcFn2MGXatQkKds4G4UH4rhjh/eRK2IjHVXTdZ024v6wJcJo753oVC7kt32uaSqEF",
-	"i7PnU7g3Hldl3Nj4fbLJxOreKj+UKGc+h34wI3J277V/Sl3otgEv0iTYc6K1r6nxfbykLqzgJkwotDzq",
-	"r4Ngf2dtfWa9Wz6zzZNrzWbWvLh+KE6Tvej+BvhM25fguU7Ntbr09ff+tXf22ht3/9I7tzybMJD699+F",
-	"4bd/AJ6zou2Sv8ThYhpEo9RXI/+u1tbO8VLuUoYwSw2CxD9AY23wH6M5Tq5lBM41WWVJoUzr4QtZOInP",
-	"BO8SshHExqOrBQeewgjwJYlNDVN6iCidM0BqO1f7ei1PTr1Dp3x+pZs64wu9NpCmTHLtXfF2Zsh0ZIp8",
-	"4yiXfsuCIxavdGExN+GLBX4hfh0lJKTgebF5qEswd++Zdu2e53MSix6SUS1nNCRphgjsSUO/ZD9BWmeE",
-	"+OiKTGgiBS2VXRgySwg5Suezm9BEDKLe++iCI1iVG8nzn0nAH8i5/QBsbHsXd343beDlrhigRZoKg2wQ",
-	"dcI6y1ZhRXHjue2d3H8dJ7diZdveJXlH94al6uybsZGju+1dU/Z/VxzvChf4Q95NFW5tiVJNDCuVt5DU",
-	"5h9Mdz9TaH4TurtBs+a6u+60sUS7tw7arIOKrFa1Xm+aLdX6ON17m4qvtWp9Nrzx0E/NyvCwnpkT3b3G",
-	"nqnqPcEQq0voSYMgJ7U18+DY4zAh2F+NlKSr0jAHwCSYUcy4mKhZ+mbz+nsQMY7DkPiC86xhTgfoJeUz",
-	"FCdkEtwS5qIxcHr5NEf8ezR2wUTA8TWJHsC5i/0zfYv+AXR9sR3UJm7mw82a79NIdy2YXYAtXothVuet",
-	"nSsaotiGHt1sWTeXvZTQJdZppMMOJL8pO3JNeDbOqUmRnqWmpZXIgZLTFGPafj4J8WhknYcF1priH2tS",
-	"j6jhzLwjaxOGbTQnWd+/flKNMpBsVd7fTPZduE8ct0X67/obbxF1decJjEr3Xe6quM97b9d2HyDbH+ku",
-	"kwvd4jbLd9jfZ93fZzR+iOssv64dX2iKnZSMBFG3l1rF1WCwoC5uNmkeqZhTBdB7rm+Vln7Y+iZQCaLq",
-	"nvjKBllWKuCwMxr6bB/jv5XJR5P2Txvgb26u5naktFeLXJayyz6uPzMbaSpa7UbpztvScMSyHdzecqQ7",
-	"dxDLb+BhRI5oChg2pvTbrkP408k2jN/PpQcsBe/n2TAK+DcavK/I/UcM3FcL0DZoX3fbwAiuiLW3gpej",
-	"9dPTEHXOyyxrtxUzaxWgn0G0si0jMv/CpMAujeMCSLV0+DNeTIlRLgTNguns0RJzksiYtW8tUjZjTTCv",
-	"h/S2mftAE7kVq4FOLYQk1f4vHxqWCxIt85Msy9L2HEVtsg34iejZq2ceavCqWNnsabZmn7Yg2XIrGt3z",
-	"+/NKVmOko65mOe8jmYZuoosh6Mr2ggdBnSRdHcF827hXVLdRVHML86fVVovbr4XKmuvaugZDvH+UXlBe",
-	"TXrauXSO4tuqsYX9vQG7NkfoQqEtYGTw+BxpTNW2TLNd6rc5AjRQco/DsLzMTVRdpi+qb1DnlelRcivx",
-	"W8BnW2QhfSgdWI6a34cjQYXG6UybDbSJnmwMtVeWG7JPdaisCnQHrLTRWm/PWJsq12sRWcNPLbz0pEzA",
-	"+xKK20WsAm8KIiOnfFXB3yzEtMOCv21DRc0+G6Z31/PYH/yaWFFrivft40XN5VtznusjQ/MDNQ0Mvf9s",
-	"6Fm5gmbaZ07lFDron0jftDKSc53Dvp0484DaXcsKFNbaE7VFeESHvfqWsSFJway0lT6zmg2pLbTZaxhz",
-	"jdZwINmqggFV1mK4P41J4fMVeEbNi3DBO2QNTsVXyJcFDuWzymlwQyLEeBJE0xdomZXcTAgc9znm3oz4",
-	"B+i1uABk5Sc8EYOMFXio3G1WFcUoJNgXDVmI2QwFkRcufOIP0y49rGLH1d9/P/wJj9EVhSIPOELjHh7X",
-	"qmMV+tKGvESVg+5S32nBI3IdVLkb89toFvDWA0GnDeQhoOBeCyq6DPNcCOdu6Y0ZkVXnacWJerYyxKWR",
-	"LMVhDE8gfBOzglpYa6ve1HHS0gZsNou/H/60fh5qvPtmrobk1jyULef28FRKW8HfjFrINJJ7xytmvMVL",
-	"vHJBD4xWf3phb+MQtQcU91pHne0DzroOOLOLfR1EnTUNOOsmtqx9WNn9Fu3KJMkOw8mg3nvgzcgNSdYn",
-	"gq0Q5DYN9Lof43X72K192NZ9hm0F0f1whPzaNWUJTY3I7YOzdlayb8ugLBdNQizkAhb4RJXtq7j/VYxJ",
-	"V1dz4zinrPWGRmIV7bQ/kbXRT1Yr8dYRUNnirTuTFVFO5gCdhzftworcbSjTC8RmOBFzyPmlWFb4EKxE",
-	"aR3Ov0Hz3jShi7g3/lPrJ1tFJj2kkrJRsNE+zuieHeUVYkpHwUat4ow6DCnaOppoZ2rNvUQRdaLhWEJ7",
-	"vhFtxxbssGWAzj4sZ6dhOTsLxmnHc7aJttksxiYrP7EzVWrB6kpOvIPaxCCP4SlzUQQ8RMg/jC1p4tul",
-	"kg8snyd/S1khRbGRjCBbb3CABdb7gyu27SIJ+ApOGfbnQSQI4ww/fhb7znKsoQ1aqDXXB1nugS1c3HrA",
-	"2gMLjSoUKD1Adg71vmx4lponA6bMmg3YjJ0VsCFcjSbp6UGLyCeTIEpTxdCIaCmML2mqU6iqLuOFHkMl",
-	"wkHkNmBc9YVAYfXKTOY1K53Nk4RgTmA5t0ye68FIQOI2KXNt3VpU+ydLwP2+isEa2LWczD4z7p8+M25D",
-	"riiPGGT8TtniGq64eTHYAts0N6SZ9+X9RS3jNHLe2s5nkbfmoXTOXM0ML/U803EdO0NcmwFGTv6r6Hkn",
-	"+XZIOFnHwU9wFFGOZGO5vGMwXY3lv10js1eKuVC04AxZDDivYCTFjls+jsDzrt7hyvk05npm8302rN0y",
-	"l1dq623GXDZjKuZ6G0zl1eu3ry9fV7AVoS/pHnnmkR+tnnmsSXalhgJKNMZMty7ksCqMtXn2qiZczcJH",
-	"HNcpc4xaNlZRgeJ9FK6k+IinDHlQqfwFwrBTUImVKiUTHocFDAXTiELhnQrJtY6XyQoQ2/Ky7cs5tJVI",
-	"bd2aszUx30s8ZfcmkhrotZzNXiTdi6RKJAUukHEFOnkY8dTcnGvSEtqukXJphloxNQ9tN2JqM9ZdXruM",
-	"D8DqubblJMmN5qdlW5RGWZr+oa2P+CxgSK/HEB2fvUHfP+8/7/8g7oB0Xuj7wfP+86MfBEtfJKEzdHpy",
-	"EYAlq41hrbCNQxmSP2ckvCFMDACsfOgcn70Br2LBlig2UsHJZARpyLJv5jDQwTLQSTF21ehjFi4u98xF",
-	"wMq+ruEipwlEtxrDpQE6lrGK9lsdYGN2zzsVSmP8NgvUo0V4nK0syFckYaBYgNdGebeNUc916H1xuLPF",
-	"VRiwWRBN3XQseP8QCbXJ+GIMdkoYw1P7cMXKC0a37A1iSQSJSZSVdDW6ZIVcbUsqi47mEFOFLd3W8T3m",
-	"CmSxHLbtoArbSEHJFwQPiZosFCnI7yyjdkt5sHMcCJkJhziZ5w4DfLDN2YysnuMVBAiozWj0f4mjCK6I",
-	"ku8vYxtqkAWTbF4cdb0CB+hVetRTNkGj0Nzl5kg2QJmBt8loksNa5psQn0Q8wCFsqdNfLy/T6PJrEnN0",
-	"tco94syl1IXVhi9a5zeXJhvZKTBzP8Ah8cS9IX0Am9xc5CCiI7bwZiO4pZpkXLe/7xZjlJWPwuDrEqnf",
-	"/f8BAAD//w==",
+	"7L19d9u2kjD+VXC4vaftXsaSbOelztnzW8dJ2+yNHdd2nj73SbISLEISrymCISDLao6/++9gAJAgCVIk",
+	"Rctpr/5pYwrADAbAvGEw89UZ03lEQxJy5hx9dcgdnkcBgX/fHuxhzxviKBJ/scV8juOVc+QcR1HgjzH3",
+	"acgc17nFwYJACzKOCXeOnNN/TVenr6fLs9e/PT3942ZwdnWzev96fHj6xz/7Z//68PT969/uTv94u3/2",
+	"xz+d+3vXALQXky8Lwng9gDiKhr7nHDmD/YPDp88c1/EIG2c7oAUjseM65C7yY+I5R+EiCFwnxHPiHDlc",
+	"wHIdxjFfMOeIxwuiEVrw2RD6ZlD5wEhs4ODQGyfX3j6FXL+vToQZW9JYYJ/803XEAAZqEgGF0XiGwykZ",
+	"RkuvJkpph5o4hWQphxf/MrCigae+Jx81TgHB4RCPg+EYj2ckO/4JDUMyzq2agV5MMCfDaxyGJDelV/AN",
+	"9dAJtEEYyS+ZxWfOkTMOfBJysQmStQ9pPMcButYdYoIZDZ0jR35BfEaQ7PYWKB5yP3COBk8Png0Onw1e",
+	"PHed5YwmQ7/1enpNen507HkxYSyZvTkDO43/XDNpsN+NHhvteI6nYvrqlFbtf48EdXlRiqZHArJuk72G",
+	"NpalKQzTgD5Twoc4CIZjGk78Kcv2+pVyJH9YxJJL9dAvhKNT6vkTH18HJPezz8mcITpBJ8GCcSCVgvhR",
+	"cHDRFP4J9HHI/MvdMCYc+yE09TDHPFoJ/PyQkymJXeSpoR3XuSECJ91+Dzjlaihaxrc4MCbXd+7dGjCu",
+	"V5ww/w9SHHqO74YRXgUUe0PVQo896B++ePr8WT0IahZ2AOoPbzgnjOEpYdkZfHadkHpEAfjvwf7zvf5e",
+	"f2/g3H9OV+46pjf5pVakRzj00Bn1COqhC8Jjn9yKvSO+fM/Q23BCzU3vYU64Dxt6vz948aT/05PBIRr0",
+	"j/YPjvqHjsRlqOWPc7EIQz+cCp7Lo2FMAoKZ6HuxP+gNBJpPhbRaMcEhYufIeXP6G/q/6JXE1nUWkYJ1",
+	"gDy8Yu7gBZrRRcxctP8Uzf1wwQlz0WCAGBnT0APKkJj5wFUO9vr6qAkSSCLVJ0AoCSCm4jPujzNnf2yI",
+	"gqN91xE7YCBosve076g/n8Lf/Z/U3/LP/QPHdcSqTjzmHD0fPHvhOnMyp/FqyCnHgXP0YrA/GBz8tJ98",
+	"XzBx0p/tP33x4vBFPxH1udVuRfkopmPC2BDfYj8Qx9Q52n+2Pzg8TH+S0A8OBt2vhuYlwzGNYzLmeYZW",
+	"4CoZLrFjDetZQ0rvKFhM/bAm987QWQlvAwExJxLvGVQTAlNqo0LjTHF41mcwy9IxAjqd+AGpGMJsmszo",
+	"xh/f0AUfZo5hiaqGeugfsjnC6DIiY3/iEw+lLaxiKBV8gc+k5MMBjuc5OMfwrSjtZFsxMksgAgPK7GA1",
+	"4Me1LDzFIfJzCJy/VVwa9dA7n3GEgwAdn79FwFL9a1JYTMFnj5EYUuAnJQNDfqj0L02IOeEzKpSbX95c",
+	"OQnXAUxUH8FAMJ85R05Pfeklq50FYqxTI0DjjMatgRlf6wCkoeLm1bA0RyoCFL+w3pH4Xx3Y4v8kbErT",
+	"pJcx0eTbelBUgqo5TRswc5bp73a4cyEmx7C/a5NW9SmBqH7t1QAYBACyGXnF4SlisAZqczDQozDFkuEZ",
+	"YazxkdCdDCD601o4TU5CEY65XGtBcsxrbQ9KbxbRMFFdyrYH/LYeWKutkYdbDWtxLdhq1JyXZXqa4Mzv",
+	"9cACXaUVvI6yygyvB/xItva9pljUYz/lGA2XPp8NVW/r+m+CZ5NdX0KnclyyKHgeMix4E+D5+0sDovZD",
+	"phBwFOUHW/CZmOUY/CyJ469sxMS/Z4y54LPMkCfgQUPaXYEmNLaO/MEY2HDTGSI4+dg7SnwcGUgBwSE6",
+	"PnmHwJGmNksiPE1or9+8e3P1xgCY88HZBX+yB3p4HPSOOI38cRYD5aBaRzjTVZSCEn/m1kMNmLivqsdL",
+	"miUqEnzIDqk8NSVbJk8Y7TDKbZojHEW5o6A9QMW5W8YkZbM/KqyqGrdIgpJhy4hwtJzRzMBCfRbcW9sn",
+	"ZSc174XK7A3xpVc1bA2BVA4gpwXagUk9GPlCH68H7Fr7OvKqNEAqAMjYaWpC0rarxYMtpqB9htlGvSP5",
+	"dwYdYVUhaVbVO9hFq23d2c7AA+sm5x+t0viiiFXyV2UtaUOttoxQZpsxNHywLFhijyVd1mioZUPbR5Vr",
+	"0lwPVv0MMOrLGjhNBGkRRnF32eAVWYvF/KzDWmG0mC44WUP3pI0eTX6wjLZQvvGKwXSTCjHyjmIvObSl",
+	"Uhf8RkmbKhqqo9kTPXKAhL5VJlxsqlk94aLGNU997S2oVMC1Zn0JB7BApmF9C6ORdb8GBdG+7rQT97N1",
+	"Je3jKwurIWVVL5txuGY+Gl4DTd60E9eYiZXA5YFDnCKMpB63BnDZkbVogeeL68BnM4TR6W9XV0j5Scu1",
+	"t/kXzoeR7GQ6Cr5w3tOfzfEvpTFwTWy4W4Zmun1+8PQHc/gPYVCLXSzC5gxD9smBYw3nswhLZ2T+lAES",
+	"ebhc6c1OC5rW5Etq3HX2jBqzpsarBpV6EKgJIcJGNEb58bQBVTebRa1VTKcRXKsstoE0LlrWKLPVODRR",
+	"OW14bKR15t3g2pOXcYVfJjd1AscIj28IR4yEHC74YjIm/i3cjws92misltB2E23AgZuenh7FOXr+tO+q",
+	"jwKGc7R/8EyQQN7D9LyYRhHcnBkfk5idvvFxQuMljnMfv1DWN4Ad5n+SIF9kPw+MHv38T7JH7vN+imfh",
+	"Fyuy8EsplH0LFPsk9MVVlj7JrOTiMenAEMPpD0JA4/GNczQYZD+SMc9+9HymvmfxtfyeIK1/i/xwGpMv",
+	"lm8syn5cXOPxTW/uM5YbXv1iBa1+K4JdXI/pPCoZDn4qGw9+tA0oBFZ2DfI/FogeLa5jMi7BQvxShoT4",
+	"zYZDTILS0YKK0YLiaGnj/YP0qzqAz40vQOLMtFJhZH4FIQVN+7mPunH/vvbtnDZ6MmzpXFlPxvWc/lQS",
+	"/2KH5jrJ8B+/OnjM/VviHE1wwIiMsFIuySSKwvAfComx9PkMnejQqfM0YsmIJxiCFzHR1Qr3924LwL3j",
+	"k3cS+K9XV+fo+PytDeaM86gbeBLW//x+ZQPzryXvelbvXh+f20AFHo66hnVKwyl9/coGbi5+6hze6vK3",
+	"d1ZoK/Yl6BraOWV8GpMSkNH0AUBeEM9nNmix+qGzDflBxypWnbzEld4S8Ak9Pke/YE6WeJUbf0zXbEcZ",
+	"dmEb9XdyjV5jNrumuIC2Z3xvM/ZrEuAV8dB5YnJlRpe/GgZZK7K8W57un5bQJVjO9+ctkT/FIZ6SuVAx",
+	"j8/fgpp58i7P3uZJo7boS3GBrsg8CjAnufGVzszTX9tM5YKMaagg5QDE4qe2uF+o8J2yoeWvrZFOIqay",
+	"oyafW+F8+tvV1ZPLs5INw1rQQlgbTF63AYj8kPBzW3QvOZ1H6DymnI5pYCc0E23aAvidXM8ovbGPvCTX",
+	"Q/FrcfDPWf0oilidUOePLZ9BOIvQIxNfOoYrXkOYOFVGUSfamvpiU9a+OhDILLHOR71fr3JYbTMM/jOY",
+	"41jGqi6EejxwncCf++Jf/X4ftN0pcY4G9/cmRVRk17o42YQ4Nv21VoxwRxGsDxk7bG6VmpGGKV2KEW+V",
+	"u0deejOOY645XrqXJKme4Mh/Irb00a0glsKIeEPMSyntR1jtCHGaUkr7bHgd+940Pfg+G7JFROLkww0h",
+	"EQ6ANzwTBr3YRRH1xVbKnrUya4WQeEzEdJyQMiZUt4iKP5/1D3/ahwBjTofqpAqW6+hvtwKLw8zjCcv8",
+	"l34QDKWLMovQHzSELndcdA+Ay60h7/wL5/9iw2cvfnrRx0+9Pzt1Bw2pawKsT9Yii9mvw2LS2MLMOXqX",
+	"hDIapyj9WGIqG4OBUTwmEafir8Ez1xkv4lgssVhLBga+bD6EI/7ixQsdi68aDPr7h4C1EqVqYxxJ8rLZ",
+	"gnt0GQ7VZD9+luIzAfmiAHE/C7EPq9c/GpRAtoDm48gCWuxnKl8FuHCrDo60+xw+h+sokOyno0EpSrVx",
+	"KpCjCH6QA/+inwf6dLCfgTfjPDoyTYy1UPfXLnv/Rb8G0IzW3mKuRag1N9uSdQXwMAfwmQ1YCbR6Eelm",
+	"OETDsPjiYS4MvInIheuRs0zA/U7a7qTtv5+0zYX7l4pcq8TNH6GdiN2J2J2I7UrE5k9pp5famZdneUG4",
+	"u8ve3WXv7rL/Le+y80ynxZW1VSvY3UbvbqN3t9G72+jdbfTuNnp3G727jf4Gb6Nzmk/ywD1rb+m38obu",
+	"c5l5P1/uVcRL7HM/nIqNNAxICHrYtR96fjiFxwtjSJbSwvkIT0ornWMeCfxbEg/nbApgSfhlQRYk/TuX",
+	"6ebo+b4wjWcERzI9zdHB82eu44eTwJ/OeIL+HPvBNb0z/r4bmvME55P8rPs6Rwf78ssccJD+Kfkl+74a",
+	"BpR4Zmw3+UmDLHPKxcRbJCmY+geuk31SriztfrVnEzZdJ+tm8WpuY9n2Dw7+vMs2ePGi1rKlntGN/KC5",
+	"aWTOfSZlgHn4izkPqu4VKs9xGUm+UElU7QjuQeCK9KRXbbCG421AugYRIeJv9j2r9b7iAdOoOc+f7x0+",
+	"PXVyadScpz/tvRicOtVp1P6k6dXyMo7pl3KZxbuQz+2MJVNfdgv1GAtVvkR2HlM27bWHvVYAWAutqE54",
+	"00412qlGO9Xo21SNZP6rilun5HY+eSRuu24qtipP75s8sk+nZH6d4zvAvZxO8sZFdz8wPkFf8UE+CU8B",
+	"qA/w+8B1kqfpaYvkk4affIgE+2achNzW3Pg16al97nEGgPE11zLK0yP73d6azXCcUqFf8jP01dqgCUJ9",
+	"kBTJyKTNFeV6Ma9/QW1ZZgCpyqn98atOEo69uR/6jMeY01y2cPgpVRSMx/0lNzWXgvkinLpFiolM0yQf",
+	"D1eNoCoMv005BWstg6rcdus3q8WiOylkMrEyrk736+e1czGy4rWbVZKbDxeTzz7oZOpF7hnJtusuwC5s",
+	"76HC9rIr2CQA076MFl/pbgW3vYI6OU+ZMWcs3WWa/8d2wb+z3/589pttQzyYrh+WZjpvovHvNPsH0Owz",
+	"26DSI2jwA/gm1vpKjFUulT9bRh/OfF7t0Grgx8qM34KhVegTO6725+VqmURtWZtIBQOmqdl6OqADnSb5",
+	"3wzm5BmRceaw9jpQTYcv2qT4+qf+s58OD3+SKdOgRohz5MxIEFCtYg8040sUFX0uoI6USnRn4GxE+a3D",
+	"NindZdoMRZIMBvtWAPXJsh7QGuJoUqyZeybGcR1SZo67K5XhrnrmxvD1514N5uE3RYSnfiiz62VwfRPH",
+	"NNYbtXeetrK4aJq7QLJ5CFu7Koy8f42qo6X9mhVeTOvTGC4LtG/3PmRz+a2tgwbP31a1658VJiM72ufT",
+	"AbyvqiSP2IZ7OAjocohDGq7mdGGSGPabk6WAmVpwQ7TKdMcCNQyYXZGkXG9tTZmW1ZYKs82OU3PC5gyK",
+	"xZpkUSa3WIIpX2opg0iDQoFGj5qFFE1vqIJLZP3RCfaDfIIOYGCZ/jqp65Gjo1kRNLKNZUepOKZR3HEZ",
+	"U7g/Lnpn1fDX2NMWevWgWro8LfSsi5bm97j3Hwb4MCTeUIyF2boBiPhyIvHop29unCPZRJyH7zH7Hs0X",
+	"jKNrgmgovh2hj98nMut7F32vaSH+7UdD5X35/nMeqbnPGCjTDbB6bmKlBkBzHHqY03iFIhzjORMYLWdU",
+	"wMcmXFV4QC5Q7X1zgsOQcuSpsgmZ1b3xxzfDRXgT0mWDEUPKhxO6CL1knJAO2WI8G8q8p1XjOGeUI+i8",
+	"5ySd+fBfjK5BwHmFPXShdpLqqViIGAAsmCbHyex0nx2v8Vg4iAn2VmXj1SKwhTCJklV3iXIanmWEumfR",
+	"VOJCek29lWG98mSCi1CwHxr7f6wjl/Ph7PjD1a/vL97+vzevnaQ7IGW5Bqikzr1QzWI8J1xdRw2V3vY1",
+	"F1R7QZcMQoEJHs+QUOf20NWMII9M8CLgyGdgPjPChQWJRmkAuaxASJdy5NGeI6xR58j5siCxEaasALsO",
+	"G8/IHEsMYOxEiZz7oT9fzKWqv4rMsof3rnP3ZEqfqMHewVj3rjOUimd+Nud4SlC4mF+T+CXqQ3zaNQno",
+	"Es0JDtGgFMdIWm02FNehJECKb0pZzeJjXpXxGeZAyxuyAqzCKUOcukiwBYQZGgljN6UjMIq0vg/kwM5X",
+	"SUwRnvvhOxJOBW9JUWY8Ftz3XqLne9UI+l45bN/bDDorgv5d0GO0nNER8tke8C0xOJqRmCAaa8eNOFhl",
+	"64ZZZtG+i8nEOXL+o5fWgO/JX1nvFQ7/4St2nDwpK+AESeJVTSvfc1FE4jEJ+ROPCL7hIRqOyUsU4yVi",
+	"AWYzwhCOCeL4hoRiBSNh2NAJ8nkJJY3HbO2JKcfKo36G50QnChcCDK5mS9BQr3o2QEFxoxwK1CNIjP0S",
+	"jf57hOZY7HOgFo3R6G+HfdjcqiS/zUNkQ1Xq5O1RTW3RHKuQ71gEmBIqJdn02wNP1ELLNoPf0MQPOInr",
+	"7rR0g7lo9PcRYhyvmMzHzhDzp6GLRv8xSrS30d/2D8oYis7u335yqUKcn59Q8asoa7wsaw8esuDlIQvR",
+	"pfLoGcd4ofERG1Epq3aSlyAsYLXH9V50ZRENmfS8v8LeuRbO6n6EE5l1wsjx39MKnzow0NWq8Nv4nu7U",
+	"K/YoVdHrjqO7iInV477JdH/GfrCIiSRKThShRGMRWofW/H8Y9J//KNZthqUqAvYYEjQWv734EXTBV9i7",
+	"SNU2g6Cc3PFeFGDfSkpTr147+6Rxdt4R5pzEYgb/a+jf3znWfWDZrdRbifkKA+R/Lt+fwXR+Tgzfhnsj",
+	"ZzavnZPZvsSEWjtGpkOJ1bR2kEyHSttl7VCWbqXGS93BTLOl3pa/IJMFw4EUA5lNaN06b0N5jy9dF7V3",
+	"zxgHAVpihmIBjniufN8rzonMKwqKpTLDRi8RjV3xRSDkClXB12An8mACgwQzQOqrY2kZXxPYlmf0HYEX",
+	"kus3ZlMi2Wen3pmIox9SFABwFNKlixgVJ2YmOMQYh0LYyZqUoMPOoCEcigvC49WT44litbmXkDJAH3GK",
+	"ltgX05xQoc/NCArJHUdieeYRKHMZXl9qrcA8zij/GUz/Zpwo6x6owY2MDqXGdN39nTt5eatz7TCZDqX8",
+	"MbFQP33aq7XFP8hhkZiki2SBGVfW3qKxqkLjyj0LJ0HZWD5LSmMjjxLJXBmJb+U2vqL0HY6npHKBrBNQ",
+	"zB29CbnPV+iKUgQj1T6vyreQcP1A9I4F3iEaoFP/lUbwFIcrJSxZczwFYmIELY1YPQQpRXPRSwoEFFC4",
+	"sZnEdC6JqlSnxz9iV5ReBnTZfgGv/DmhC95u3Tzfgx2F49i/lVXg/LncWh9y3p7a5z/vJqpx4owOpSfO",
+	"dCnVmuxJTDxhouJAWhxaDaOxVLxya//7778/MQsVFzfA6BVm/hhdEBzM/+sTLG1MGH8CxzH+5Ix0Fanj",
+	"87fJqXVRrpswFZEgZkwDJLT2TNck70MyQHY/FWad0gtmAfkqL+R+imIakZj7cmmkkyDX33UYuSWxz1ew",
+	"kqHYqR+dkHJ/LEyaJY7VkzPwa0M8iC/IEzifXctY2qNngSP2FeN4Hq0TpO/oGAdiU8tePCC2eZsmzEcH",
+	"3BDJTHS3FCETfIo4vf4XGYMP7jjyrTRTCbkt09EVwiw/VTs1uFJ19hwLAbXIzLsC+Uw5/0Y9HPm924OR",
+	"i25xDKlImdSTMBrTgIYvEaMpII+OF3OxxYRJSASPHt/AD0L/EGcBLHILKjn6KgtXTdrVJqUkj52gkazQ",
+	"baeplW5J5H3BBg/9O/0C8SXC15A0jsYoXAQBuEMZCsXai3lMaDyHWCU/5M8gQ/siUO8gpaVbdIHq9Spu",
+	"Z3VjXnT3ET4Tph0Hx1BAp8gPDSJeUxoQLI0rG2VeE479oEgZ/UzBgkodolUdqtcEe4Efkur5qmcND0QK",
+	"c0OpqSYwXb3FYKIJvHR+JZvsfXwmVWeBGg3J+wmEw1WRIl2Ae7e65Zt5xFfvfB27dxxFVibx6Mv2UGvT",
+	"bkkuk12UJVPp7sqBV+1so7/CoHBgz/PFHHFwbkCwpbM5RtcY7EbMbgjkiZFXQjhkS2GM0cBjiNzhMQ9W",
+	"wBfnZH5NYpbecGhtaYbBHMutPKvtq5dFNJpsEV1Mw/KTKqTRgk/C9Vh7Vml1VJ5UeyfXSxfpksSsbM3f",
+	"jCVYHAQ1zrfYJPefbZqvXlwlHNXSuon1jT1PGt1wKaYwmePoo8T7M3gYJnhMvt4rzGBt7ddBGLaeoAVQ",
+	"QKtWZlkVw3ecRh4UFSuBj+j+5BZDcybGeYVDlXPwtQOofEgHe4XDt+e6fsrnFNNX1FtZ2BdrcuFkW5+Q",
+	"eOfYJupV9J3xjzVgQuIJFpvCwXGMV0rfquGanZJT0a6gHgJ4Ncjn0kko7m5hIS/BzaTYwpLEBIymqX9L",
+	"QjAtRslzltE3yCXqShh1umse1gQ2IJ2ICQnVSmRZz8ZC4VhmtgBvSJF+aRGeBoZDJnXGGs+dhH4pG9/n",
+	"0mtU933PowvV8t4s4WPV/nHoIZU+Q/MgaTpabQGdm6MagQ+y1b2RmKMQFyERTGWaME99hsRomPvXAQEL",
+	"Yj2fThYiS94swQwqJHNIkSvfF+rw1dPhBDk9tZ/WaXGXHML7dWvBD6VpkiSMLFDsfZhYUHxJUYT9mLlo",
+	"OaOBZXuGZDmMlpZRzsgS6eC7l2hKtaU2ooEneowyQjhK01cWtoLqYLEMYwJC3gpGIdYITFRKk0pQ+mN9",
+	"WOWAqsjWFI5NYCVic03IhPVQys4f1l8XJ6Y+dHhpSgi0nJFQaOVTfCsESUgqQPme4cYqSlgz/qPy5jZL",
+	"cRvp1l1Sm5zACP5IRvhcSmvf+xXLpy3lyDfYIJecQnBNLc9FbUwh7rjMZwHh0xYkM2H3WWVTBqGmF1QB",
+	"o6B9y5AuJgO6pAVWQ0UWCGhw5ei/Cbn0vuUFrI550xdhxiUTWs78gCTF74UsZhYdpsOQsKJygznm0cpG",
+	"yFWUnCSY/MsEhs8Qi0jAUeDfEOnTVy7UpR/bT1TDVTyh4S2JOfEk6CPE/D9kbjEoMOAiT4Wpw7e5HwS+",
+	"Mr6aradBABl7V7LA6olpF6p2OtqjqNtZ8Jb9mr7Klee3uCEzLxnLPB8pA04dAAgj6Iugr80dknkTuYaO",
+	"Wpbc55/3N1BVjSf/BUrIH/QRiEiJrmhkB6jwAvlMWKXQzj7vNKVAxSjsxo8YwuOxQCxeBITZBzPSEeRH",
+	"+wchEYLfxMkxDs0c38nbsmdPnx48NcJp+zZvhJnhwKKuTPw7GWDGZIAay0lhn8/ogqMy+Vt1YZzoodQj",
+	"QhcFgZWkTyjcG0E6BbjigUszZLwXt18DUNsw51RGzJk7oRnBzAwOBSSF9jOCG+jR6W9vmReN4LiAUnSw",
+	"N7AjmqZ/KC6AypsckFsSHKEDsf30YC46FH+KYQcueir+/XSvn5mQOZkD22TMmL31ZzRR2e6ziSgKEgdC",
+	"GRWVRcNmm0amssgP+v9oalCk94KpZFSJL0Z11RmL+0izELV5sk+9Mytvrpp5SnMczNXxqjClzGEzGIXJ",
+	"eowjkKGxXQIsbKf2WKlHklh+OGUu6ostOadSphd8ltUbvlJ3XqcQFy1yY8dVL5OxNJVaZ+J9sTFcsBFI",
+	"6DFXcMmsc9dmTsAdGHQQlKpnSItRlRxa1zBNznfvOunVSHENQ0TEr7DTjxLnqnrO4aYKSvFOFd+9lT/2",
+	"ixqJLudmv4JJi119tWyDXPUri6KXJAEK6XJv7bYyamcV2OiLFy8O1JpciykjTsHjvtL+cH1dew1R0DTm",
+	"LiIBI2hkVnyzK8pGga6C7UoZN+WK2BAc32SEc14SQG2vwgR02baRi0a6ol3y7yUz/gn/zhVAG4EAyZZi",
+	"s0+mWKeu0oujWkvGkT9vyXTMtXGNbWHSLr8fCqjYTuo7eMSeJ5b4ivAtifGUqHDFJUUeGftzHEgzKg1g",
+	"+fTJ+/unT3ufPnlf9++/s5EkVQstkMY4gOCcrOvQRaN//vOf/3xyevrk9Wv0669Hp6dHl5ejIuivh/dP",
+	"JGj1PyT/d5T5nxWtU8hmbNlz8L04b7BtMVqEPugrg/7+4REayeTIoyqifPzH6S+fS1BIKsqlt0A4XNVg",
+	"carrZYDZbC2bU41fU7jzLdwiwe5LSkoKAemi61XyPqD83ujZoTELMbrVZ/B0H40VBBcG9YR+4IdIOVfR",
+	"wd7+y+zDNRgRBDtD/4U8ym0XEAs+25Nvv5NX3yW3eAwFhAuIWtEZpxK0hfwFQ3kvLQ9WcLSOOeEsLf5H",
+	"Q6ki5hTkVlAZsWkYCiJT6QQ7gKbr5O0leWSK50S2kE6SkCIzWwyaYz6eibnH8neMJosgQJCIBnk+G+NY",
+	"XUu2Raw0sCaLmGqm4xpVWp/VJpCTKoqlkFULAnKSgo0J+d43gfqFsn7FpvuNXqI+0q2TzbcxRPuGy0FT",
+	"VN0Y3GDNBAedT3BQMcFB9xPcLz9PAuK+OT94L4CuyRgvGEFcx/5Csih0/uHVxZt3G2NTeohy2CxnlBEF",
+	"NAmvHdO5EVy7ISbVC7/f+cLvVyz8fscLXz630/ysZDC3NIjZZjB11dPizan8JZ0kk3cPIV2iHzCa4sWU",
+	"/LgJbDtlTws0Fdyx/VRVBU14IlVB4uMPV7+qwrwbbZ4MOPsMM6CY8vC2BKOqz8oHYDJOuajdvD87Oz75",
+	"RwISBJ5mHJvpOHk02mAAfulwpR46dYCEnep5HDogPBnzih0lAL45uepyU6UVgivgvn57+bCg7fS1gN2Q",
+	"xKrmccVUz9+e/XLx5rcu56mLKpfMUkK8PO9sjlDqd0/XIi6A+/DK3LMp+4czgxbJuyooKO57m2NSQWw7",
+	"LpuDLKF0FtzmdBYWbxWhT96fnm+L0oBLJamt2HQAtJTYGYCbUxsyb1ZJpfMPr969vfw1KxPMmzUtIDrA",
+	"oyYKfoigZQcQK9c2A7SbtQWgpWubAShauYmPY/Td5T8vR+qScDMcYjKuOl8Xb062dbwEJpUrYMNlc5Cl",
+	"9DfBbX60YhJU0/nd9ugcrKPzu87pHFTR+V1XdK6YVm4+LqITdctx44ebTK9kXplzm4H1Uh9fZSv5Kr+M",
+	"NLsXId+I2qxKPF92Kp7TzLxVIuPyw6vLk4u3r948qNBIcamNRgeCw8xNXLbzioA7OFOQFrl8nT+cdbvS",
+	"ZhbmEvoCyO4pnM3/XEZjG/DWVM4/LrPcRRTuCTIufIuH3eLbtjidSz3CVsdtqXvV6gUt81WWeQ1LfXhW",
+	"V5vNIWZzWOUdSWWeHptLptJ/UubVKHE0VLgEqg33ctu6wgQuM1TLLMpy+85uhpVaTBXmS4mRUWkOlOno",
+	"FZp0ib5bpoKWK4R2va1MxSpXeOx6iUWFyEl4u4RdIwzL5VOlDCnj81UMeQ3LtEUIZO6Zrde7hwfV17sM",
+	"HezJTJ8He4PKe154tj9y5Rt/md+zeO0LPLT3KJevvW1fvva+1cvX3qNdvvYe5fK1JyRqb5uXrxLi1i5f",
+	"BbhBb5uXrxLi1i5fBbj93rdy+Sqx+RYuXyUm27x8lRC3dvnae4TL194jXr72tnr52hOKzIPfufaUXv7Q",
+	"d389Jba3ceXXS22D3pav/EzQW7ry6yl7Zxs3fT1tQD34JV9PGli9x7/k05hs8ZJPg9zCJV9PmZ+9b+CS",
+	"L8Flm5d8CdBtXPL1lBXe2+ZVVwL0Ea+6etJr0Hv8qy6NyRavujTILVx1SVBB7/GvujQmW7zq0iC3cNXV",
+	"e4Srrt63ddXVk66xB77l6mXKWz781U5Pu/we/Fanlyvdub0rlZyfL+OCs+zw3AYsqvRFY6JC4JWIpXJ1",
+	"y64VlSmK5Xzezo7LJFQ5H7OzmzIOXKHclKggpaqZ7UwUTqN9e1m2d9F+sGj51SZVudWTM2JtLoO8WV3q",
+	"EbQ67krda1YvWKlPxuo6KfNslfmYbM4Ji6PZ4uK1+F5tFwVm8qo1ydBUDQSfs+SNWUe50ZpkNtjlUus+",
+	"l5p6XP9AKdXOyPJYZuzpNFXtN5KWOUkkW7xik78hTtGCEfQDeCnTx5ODH1+iKQlJjDkkPiKhQtv+QPlh",
+	"8uqWrNcHVZd2wxwFsgLt120kLxAsAtLNW3Ir4OR7rXxESdZ6SyqiZtzKfswUOmWzOEmrG+eyDCUloeum",
+	"VUqycD3QTBRGZTP52Z/qMhvZTat+kA+XsyJmLp9x67xWllxL6RVt+bvhNGVTvRQKFHuD9VILe0njp01a",
+	"1248x3fDiWclWECQ/kTNlNBRTCHYThx+GpHQnmFBUnXIKcdB6dN5k+aNbzFg/AWz39dsOnydzDqPriOo",
+	"lRjiW+wraVIQUlFEYpWJQ+gJmN2Up8SAwewUvRIdZc4qe/dvT8Uwj60+cPp0JGcqPQG5LZvdYUky+Cot",
+	"pbgcOarW1V6oR3S6FwtTDsyfavFlM3fMA/HlFKmyGRkpLLLzmac/1EhN0RXCGmoZumf2Kia6LmousWNa",
+	"+9Se7EX0k2VKLQRonGktHajW8kvA1sW300YDKKNNo1zFit2dQTmxermKZdvPCppglKx+/nto/n6SwKuX",
+	"JQV61cuRAk3LMqT8ghdTksmPMgkwR9eE+R7JGLJmspQszs57mxtyIUPc9U2Ghzk2E+vTm5qZ81/TkEBW",
+	"fEOWFJnwInwCyXa08aBKOAspmtYPmJCYhGMjFc/F/qA3EMfgaT7PzcXH/+19/ntv7+/W9DZJKk2LBmpN",
+	"lAa1zhVOXLBaqGKgv0Dt8xpZrGqWUU8KaJQIznX1yyv75zM5yfLlutJ6eUKmQh1WmytFFe8AUZpUz5v4",
+	"qrCero5U1HghCPTEWhl60H8OZSWL9V1dNOi/EFZhsbyrsVEH/efuoP/ic4ES1s2azPJUFao1Jn4l+n9O",
+	"A1rWW3a6oWtM0E5bafaVpUPuMpV0pYkpOXcuuXHNclJl2X5T4FVpY2/ICjGOQy85ZtLyUil/7SlPSxIJ",
+	"X+Blmg5aD0O8xlmCZYGFpME6gv0f0Y+VF8wpcQKZaVpXaepZWWMch57404/lhJhOcG3MJY9MScI+bs0M",
+	"a/hWdCLqIpkzXZoVYEtKykYyPywoL0O7zmJo6LWqo+n2WQRdPVfrcsk7E3thlkwWYhXl7Rw5M84jJ79U",
+	"7/A1CVJHaOiVOEIjvAqSTHZ6xMJoV+QuyTSreIYL2QShlhJkEraO/oWyzMh9I5/r/jpxJJ3tmf4THDBi",
+	"2wFJ8tYqPQVSuWqdUUY82HI/zuf4CSOCoXMI9Yv8cVq2p0Y9gd8oKykl8GWBA5+vBCWFhuDLmuz1KaJL",
+	"Clslm0pdoioJ5i2KRCDY6n9iRkNDf8dBTLC30oWha2Sh1ePbtvQFYbB2edC/0qWQm3LDuyi5zEI0Rsbd",
+	"FhJ717P5oNbbCBL0ia7bm7WFvSp07aK+L2g0hgL7g8G+mU1cVXFmhIkTL35+Kv6+xYGvtpAh8fvuYLDv",
+	"DgZPa8p8iZLSd50ERYD8fjKBfLH66yvsXckku2IudMFJF+nhYaBHyQyfQN7YSGzKInKYyu7K1LZiaph1",
+	"LbythtzcOVs7d7ZW+1Egm2nRhVqvUxvH6M6RunOk2hypW/KnZveJUedZ/VDTcZK0vnedSyn5uhA2aqhH",
+	"ETcGbGvVHCXegY0r0Q+7yTdZMI0RXuKVJe/uEvvcD6diSYcBCddfH0Jua9e59kNP1bTN4RQs8YqhUUDH",
+	"OBihGYlN14IDn8FEnFNOrCW6c3VTuqp9EhPcovKJimMcztm0Nm1ICI8zm/W5i/x4NYT6nbc2hTop7a9Z",
+	"hVp6RBdcoMjAc5nygRYXajOCoyHz/yC1sfbDSeBPZ7zR1pljP7imdw373A3Nvdqoo8ayUac5rGGjLuaz",
+	"XVa/p9wsxmvGJt2aELGpnI+Jtxg3m0yGBPXS5id921ZLqVd/JFtsRLOv4sHLcIpEBtrmZVv03JHI7b/M",
+	"qmW2WWEbuEXWbDkFWf6U5TzZg2ae7szKWmVOppJBdfkMVZxN19BYYobGAWXEg6f/IcIhkgMLESUN+wbF",
+	"P4z65m696gsXEoS8m8p/rHA01tqi5UU59JyvzQypRcIW78ke++6rQW2AZGSr02a/L9+7dloXwEy9UHLP",
+	"dJIrxJYUSGko/UxQc3xXA5CLZv509mSJOYnRHMc3LaDq+N2y2RWfGLebXQLHOrUClE6mRheclC4buFFQ",
+	"TJetZySHt88nGbyLiShNq3QqSkVvO5FkeOtU9OCdTiQSphjj4hiumxPom0rHVPcq6UnZdMYGHpWTr8ai",
+	"E9IsrmlUyWcuzaQsqm3b+afA7NO2gOpoktKFHa+b5TWU6eLwfqv1HBNYVZM0IHU4xfpLydAPUDxbyERd",
+	"iDP00MQPOIl/3Gzydde4GofuycJmOC4XOZfwayYJEeuEDgqsnRwWoF1MXD0jLpnqa59xPxxzdacmCd52",
+	"sgqUdXp2QJtPsNwNuKeNlLxeU5BnOQlUJSbKWXeO0hlq2BhPkUHYz67tLFVu54pNl1NJMipEQRPLqUwW",
+	"CVHg45/LNH4VNtat9VE/jG2TWypb9GHpPCsSyw1eVFkHHaeVM7Z8b3tWQ2/7VkNvS1ZDb9tWQ+9hrYbe",
+	"Fq2G3sNaDb2tWQ29lOX3HtNqMPF4fKtBy7DeFhXq3mMp1L1vQqHufWsKdU8qGb0tK9Qa7CMo1L3tKdS9",
+	"b0Sh7lkU6l5WYe7lteT87wUOWs7VcpTOUMPGeIoMwn52bWepcjtXbLqctM5I14KSktMm7EokXH6UJx4Y",
+	"BwsGS0sgaD8bNB8vwk213UaxLQpbHdtif6djjlcxZXuMVqsJfzvBP2sIVBpkUkGnYoCI+qFmgEjSWgyp",
+	"z0uN2Oa6UQYbhRc/dMiwYpI1oomSqVuXwmAHnUTXGOM9TohNDoFutkLTg6W2TlXz3yjrIG5UP9M37sl1",
+	"KKnAwUahdDB7GHkakg5pyo3dZg3C/xB6ZGJPqXspH7RAdjj1IkWHM6V5MPTZXyTj1Dv9CVx4dwJM4EPo",
+	"39nL2euAG+aHY4IGPz3vP+kPnvQH6MPViVWtKB7oD2nQeIc8ZsPlL667bcU/JCGOOV+OPyeKJBCExHHM",
+	"XRTgeEoYl/X0J37MuBG8f4A8vGLu4AWa0YXQ0faforkfCk3BRYOBzs+Sf474ww8/fPrk/V12/vH/g3+r",
+	"AdRfySDqbzWQ9fniBybfVheWQGcjyUX7xoRA9LP5CMET7JvxGHMa29/jtMpgAhhY14CR+Arbkn6UpFDJ",
+	"B4hXDSyAn6RVZTt+QZclRZPHdnVTu+g5/KpcjuXI5xkMZOieYTbrbgkrMJXZgBaxz1eX4mzq525zP9T5",
+	"dArRNfArEuO7iMqnfR5ms2uKYw/pZ/x76DiKAn+MpT2JY5I8ueE66hK4AURPYgYMXiEHD7TuXQenIxQR",
+	"eeuB0azyFdEJwiEyOiSoHZ+/NZFKcG+F072MKqR2L3LqFwaodILenP6G/i862Ou74oy+w2Oy9MMpwiFb",
+	"Cgz85MHxf4Ia8J/I83FAxtxFy5k/ngm5YriS0Q+m6/n2YKhao/9C0H30496n8FN4DI+aEiBiACmqfM5I",
+	"MHHh9e2UyLVKmo2+fpK6yCfnCH3c29v77KJPoJWID18/wcPiT474CG+L5T/BePrk3N+PXP3WJ/PAXM/g",
+	"fy7fnyG5U9Hok0NvPjkjFxbQ8qBJfDZfNEkUAcMx9YjA5+x+tIeyr7gEqF+vrs7R035fPlMUHZTzV/TZ",
+	"29u7H71EWD83FsqAHwQQU+RlHyTDOIf7+5ZxxKyTx7+fHIGHWPv/FJgl6yfWPgAzP7lCmGGGcPJiWjTw",
+	"OUN0GbrII3FaEgAeVtOQwFL+J3pf3MX6VTZDYxzHK/jdrz4NYvfBnF6JXV1xbOFzqPPDacahB0wOj5zz",
+	"eEbGN1AdgumyK8LE9sPpHhrdPQnUdn+SpPYYIYZXDC3FYUM4WTV4/e+9NBFmrj6kBhryyMoj4FXMgYbB",
+	"Sm4utXMO+4eIBIwA4D1B1mM08UMcyAsbgYO8KcOBGFYmjI0wn+0hqdog35OoSJMGHtPMaOChGC/lGIS9",
+	"FOisAMWIxGMS8iceEbtCoDrWYPWL+mvqrQTcmGC4bYIDspxhLoDD1jihIReDXK0iAnTbQ0loI/SGswcP",
+	"iEdfxTZM3rVLOgnifFmImag3x7IXp1N4IfxSLcM15TOlG4fENXot/ZDtoVMw7XWRRJUrV7K+ayGoYCVj",
+	"gvxpKCQXzPJ97IlVmMgNwo7M+vAubBHiJgSAif9w2O//6CItv5RDgaEoJpAU74dB//mPLmQCYOKPFz+q",
+	"+E14UgjbCHibJLJMpKffVytSCHUJjRKdXBxbf65+h7B/KG/CcrkQP4WQS2FMQvkiSMpe5zjC4xl5sr/X",
+	"B5XX5wGBN8SKv1+8ubyCI3t7YLwsOXIO9vp7A3hnFJEQR776dCBVyxnI3p74z9SWnu8MssbMCZ9Rz4Xt",
+	"qRhoHFFGINMxHs+AHC5iEQm4usaEY2IwHsVQXkJTtbSpbPI8Jiu+BJhxsedkXSMJV546n2nwUnYc9vto",
+	"9Ap76ELublA/hcIDZ/mtJ2jjM34cBMeRD642FtGQSWVjv99Xt6Jc5XM2+EDvX0wKf3KH51Ege9we7Imz",
+	"PsRBMAQq2o0N3aWXbw9aD1gi9fPrRb49/U3h4vtKi9s90fqwX/psMCFC70OIF3xGY/8P4slOh+s7nVH+",
+	"M12EssP+T+s7XFF6isOVyvYBpvpTSfrqfqKDwAv8+/M5jldqOZPDpw6NzxIWrO2Go4/O8flboXca4iBd",
+	"yo9fHb0vhdIqE1kKc7OwxOAfmVHx0y9vrtR5EcsQ+b3bg56xp6ydmfSIi5N7/vZ7ht6GE4p6CGYhuIc4",
+	"q5qpOWniyv1+/z6Lu5E666Mjx04EUG6abIZhp8jsE4J8vTSpo/WAy1yQKauNsc/kC1UZCE09Un6w5NDd",
+	"nq0E3frHS3ZpccKMZJi7U5Y/ZZKsaTJ75SRLzliSnXOTY6Z3UOVJk62qDpwexjhzEvse+oVwdEo9f+Lj",
+	"68CcFYvI2J/4sNm9hz+Bva8CzH2LgyiMjlCncEMhBS1GqPYzgqWe7AtxeAhmRsmtiFT7pOEi7QsxokeX",
+	"YYncNI6GWA6t5ZU+y0ib9EKZCK0ztgAXIQ35gtmnjegtTW27YwvJAcKdswRz1erxhGwaQzuHyI7ahEWc",
+	"yLvGh+QNUVQum39XTg0ZpyPtbFYijcU43QlihVU9ESwat1Jvo90JSzyh8uVb6gP9CE/VbOfPcFiYZ8/8",
+	"XPMEqkxNWaksN1L12YuiUmksuxuHLItuzXNU8wS5TkSZ9Tlm6oaUx8bNp5CXuSClX0QmBgrJHrrIiEiZ",
+	"Y2lI7gRq3gj9wKi0cX9Mx/A9cDfiG5nlJHsyjz3vOIpU+jfCuL7yanYksecJuu6pQeoczHyX7PGsVIll",
+	"EYL7rGtf8Or7LtiLQqzBHBrgfhxFl7LMQA0mUuOYvsLehSbg1vhO/0UtvnMZSN55ODio1f4djqdEMrb9",
+	"WjNPPHtb44ai+UEdar0j2FORaXXZ5wm8YM95qOuxzzH1gHcO+vtumge0BX/VG9rgrufvL6vYqzrvNiaQ",
+	"577p4A/Fe2OZ2E7qORnOWE/N6X3FUeR795JdB4ST8nzBOGA04bExESxWMGjp88G6KF6W2b4mgWS2zawV",
+	"QKojc8UjQV3uppvW527vb2xs7bWQW38xteghGcFr2HmtGEHdc66X1jjnr9+8e3P1xn7SB/sHh0+fFQ50",
+	"OspDK1MeDUEylNogcDWk9ShZpDKT7aLRMX1H6c0ieuyTGgAWdQ+r0bqRNvI+PpNJQHZWjf00Xs7o8kHP",
+	"orFydYyakrOYGWV7ts3C+o4tEj2Yqudg/OgiiQBc0MkcPnmDhoZ8OBF7wWrL1DzAHyIPc7LpAd7AHloA",
+	"Ak1NIkuvRmdZpVW/V5bRpgwoRacZ8l0qDDsT6N/KBIIN3IEJ1NL8MfawaQF9WM+KDTPIcorzzDoDZxvG",
+	"UMJVK/UrMIMWXEZmWr1WZ4R4kKHaCF0BZj7HN8RMXX2EfA4BR4iTIIDYpqQEQoR9iCaL/emM5/m/LhGB",
+	"3sQxjUdClxvpqFF0RjmCMzh6iTilaI7DFZqonZxENe3/ZHFzLfgM9tymjq4Fnw0h1KuJq6vQ6d51bg+I",
+	"/GECB6vBePZ+9ZmuGUD8YE40PeVG9HlkybETAu305xwPJ+MbhCFOsRgyaTBzcRwfzpGVbKm1rixZeTrr",
+	"ySoc2IIvyxg/ZeBySlnO7VbhmTnKbVC184IctnkoKcLAZE2Mn24ua7Ic3EmD/lP2XUsKDeWbF/nMZlpW",
+	"mHecBqLekIij65UuKSNLsGRGGrnIDxFGE/8O8it7EPseIp3gRWa7TKr67qFLCMFV2TIrxhXiLKDYI95L",
+	"iKqF2MClz0oCk070zFqxWsslZrFc7y4iIBOOl+4SMBpn+JaYOozBlkzp2NU1etkl4CvKZ0lQr4wiDp9I",
+	"v5VcShXVm1eSkuu+5I4vmSDcFBoz2/r+Pva8zPZuomzV1F/U8A+ix+zs1p3dmtqtCSc59ryMzSOfuian",
+	"rhb/WKvcNGAwpsCtvuIqEaq9r/pfrW67FLMiW2cv8nLE4DDN/HuJTtHSR7+7B+vyVKmbLhBgxuEyy2LU",
+	"PFstZHPlndIV+CmUIuszxGZ0Cc/F5Pvp9DVqTjKHVLuvt69Ywg3AN34yNHrwAPjfVi+FO6UOdr0hUTqR",
+	"JMnubXnv842cBHn909VJ6F6BzZXB3emuO931IaWsulXhpkjbjNl0qr6uYzo5BdZM9VAquhPnY5VXSI/U",
+	"tVcoGbehV+hDmppi5xXahlfI2CV/Ta9Q6oPv0ivUZn8fe15me3cvVG3pcXaSdSdZt+8VSk7dn8crpI90",
+	"76v+1+N5hdqwF+lI+GDmdmqi8Sc6xc4r9I17hZqdrb+YV6iVYgleoW/8ZGTSwu28Qhvu+n8Dr1CbkyC9",
+	"Ql2dhJ1XaKe7/jW9Qt+G+lrfK3SNQ5WU2CqzX+HQSFnih0JJH5M9dEGXKqFX3vnjIkbRWBBvvOD+LYG0",
+	"kAyFxIcQVnpL4gBHKKQxpEyE2jMvVfZIQUvpXCAhqAhgt++hY/krjRFkiUzSI4eUI4zChTD25cMl1eCa",
+	"BHSJBm6STOxpv49Gb0MuuFCgomPtfqRXkiBNGdxQYFhaqNZsCBh2mT4lXcJa6RxU8/rBopIikPbcwuT0",
+	"2kxgJf89XF/XOJOaQW2Z9mlRrvWeq3zAJFv1HNeBXIpiEmozHTmDfr/fd1xHbsMjZ+DcW9M3JJDSKEaJ",
+	"vZm4TH15uPwo6qyUePCkzsPQHPMxFNjW5cqwzpQSkjuOTt6fnb05uXLRIuR+gEbwPwh5n9AYUlq9RMsZ",
+	"FXxinBQkY1zmvFSJs8VKJskZ8ZygEWYjCLkdLWd0hGL9GEs0gCTfe+jNeEbVF6XIgDI28qMh9ryYMAZ6",
+	"FQ0Jent+eygQent++wypH10UUhSD9JB+yAIXkk/ZEz60UcS9LOyulr1J1L29YyOmUU8JG2w4qcaTaTYJ",
+	"sdplRpWiiouI2BLeTtX7S6p6r3Bo3va5xr2A0DjkqV4nDVJFr0lYflZUZHfxunD3VFpkgvPt5zovK/Kg",
+	"LNJCJ9xACaNKRcRgXdy+HHiocmY3mQteSkbofP3kLGf0k3OEPjl3n5z7Yth+AUhF5P7h/n5NnK+xN8Ss",
+	"C5Rd9MnBTP4Z+uObqkkkUNfMYWPRLFfeM42D3tfljFZ6tEFqQgJCyetdnSBYJn2msbQSICvzNfVWe+id",
+	"P+GQGBgkcDabIfjewUEoHeVlDuuWmvpSMPT1ejpmD+areIXDf/ihB2N29dxYLk0DmZjtsHt0vJN/JfJP",
+	"HFV5Trch5LLbcn2GFcWivpM8yjCNMHOOnO++YnZfNIXyQCziTaeRsYm3DiwgwwEDlf/Kc0ReSMeuixZQ",
+	"nkhWZJB5IHRydsgdq6wYVT0PTBxZ+E2njGUzumTyVTHkhlV2jlGFrswjojDszmGRTrmex0K1b5GDUuK+",
+	"S0OZuSBUFVCsWZ/P4Axv4MpINku1L0M2K0kymQ6SnkzlioBNK5A0HRZ2N8UafW5hLp1A1/PxldwhnNzx",
+	"XhRgP2w7j8LwVXpbf9BpylmN05p81GDB0qVgHCOT6iPwn9CQqBL7uvKOZBpbz1X9C1EM6DHTVE+JJk8d",
+	"pmW0buBr0B3+3dmS3nndMCVjLWoe5TUZpzMDVrKnC8Jjn9wKJUJ8URUimjKpm5Auw6EiyGZMKqRsMZ79",
+	"d0ihSI+NZWWAVbKsw05Z1hiu04bR0svFUFkvxa8gXYq6UIJ8KHSiQz5dNArJUow00jmxAk/+SWM00pd1",
+	"xo/Jp5dohoMJXEXJFCuD/vN1CVaSYFEaeJnglmVMw6msFyV7WtKwWFy/QIfzpbfNC/a8dzVZi0b+4mKv",
+	"BjlV5LR1louubOIUp2Yz2FnDO2t4oxRchbAAs8zdtpK4GPt5TToug/tywrjOzJL1GxfPd8FpbAKsTuvy",
+	"DSRJGdNw4k/L7e5Lwjm8FgD1dYxDdE2QnKKOrIKyhkLWx4uQWTXX4yA4UXC6UkNxEAwN3OvoomaXlkWU",
+	"9Cx2VnQhOQpQZiHXvbSY0onZqr0ma67kGqVPNetZFdjsOOlZ/ZXy3IQKxVOyP8MG2k4lFT2hrziK1uqG",
+	"kwkZc4Q5VMmUPrNFfOvfEmF5QgVvZqh2Wokzi5vKmhGyFPYNgUuMtOhtYs1OfF76ghbwbZNDtbMMqpJk",
+	"LZKo5jo20OSgY9dBmFWzazyrnXa30+7WhHVixKT0Twv3NuDn7TW4LMPP7tp1OpzijkfYrEdjGWhdWtUE",
+	"XLVUAImw2rI0yGhvocSvXIM7UWFjSfhqGgYG1S9piHCoKmD+hQNaTwxS/YmiWnMrXOuiyOwDSWL3Ijz1",
+	"w6TY/7pBjNaNRJ4CuguRzajFeilyV5NZLpqsV/srp3Fmg69TinXTzeJoszANN7AxbfOCyvisQmNq3Vll",
+	"Z2tszy3MMwMt5wtGp4QxPCW980yj7mOEc7y+Zt61k4AyFaIbEr6k8Y2xH9PtCBF9po0QLa4Dn80Ig4Io",
+	"Sz8IgJGTmAH+XOfn1mHEwtRVebOF6GAIT7hK023AE5ZEQCbyXHBhRLHyJ47SGFH3apnQ5UXo6cs0W9WG",
+	"f/jjG7owuP3Wc1jluPiNRKgpI7d129VQWnd55jNFryRUtRabTVTVwX4r/mtbrPUxO+aBJvMvd09w5D/h",
+	"hPGj2+J9mx1EGcdVpwBhdJlUfz7JHP1WsQICiaG6Hms4QXmUi5dtuSHbZ5Wu9SoMVto5Ggz2N3wzVvG2",
+	"O89iMTejpmmIljN/PBPmlNK5zyhHAFEwukzNqdL8fBvosh2zN1UyqKmaWuzVwiObkmEX2WRwwZ/90BP8",
+	"L92HfvhgmmdxIRvoZGu5nnX4MqZnBBqcFOa+FcesRT/r4XHQ+8pp5I8rdbXXMY2kqjbG4xlJlDDltL1W",
+	"USEeGfssa00Aa4G3Xnd4zIMV4jOfIYCoUj09gJp1EhAcHo+DE4HsBjxovUkNE+mIWY0F1kM8DoZA5FrX",
+	"4bkuOx1sHfeh8ZRwvYuxzPGTbNsHUsfyd765RdtAF/vbwfHtAA4xt172FiBZuVNXbKdrNUbwLQN8iQfx",
+	"nW6R+hBpREIZE6neosYEB/oVGCkp3p+M010MdQb5Ws6xtEfLO+B0FjuNI+/uSohbegOcUq+9pysw9lGl",
+	"rpE0LAmwNgdKz2263Q3X1TtzZg+vTMyFLjOucOrTRSjEI2J+OCYqdRSOeeYxxEu9BHgOJS9xsMQrhqKY",
+	"MBJy+xk9DoJTBbuzQ4qDYGhMqNYxNfu0PKh6Hrtjms8NpQhbekg15dofUXP51hxS1azkiGYHSg/pJcfc",
+	"Z1zNIsLjG8IRA09m6KGYjIl/Cy+YfiEcGY23Zg7Mv3DeU0p8eS3E1yTwb6VkFcsC3mTEqTzQWuuXTGcE",
+	"mvAI7sP0KZdavjbv6HyOnzAilGehwssObPQSJaVuCeJLSAUREuIRD/0w6D//cQ+9hVs3T+IitDbJzdkc",
+	"BwEBaD5n6AuVZRpB4DP1AgvS1YEVMYoJx34IL2AZ4S9TV4b8Qdg0eBVQLJZnTm8JQ0uhTiwxU+Psobfh",
+	"LQ58T+XTFYqGF8vXW5OYzhMR8xIJBQgNBk+1ARMCgwvIxMLWTr9wfq4WYsOAErGoQ7WoTeJJrP1U/cZr",
+	"7A1hpRpVbyz2qm+ZKGJ0+vDWnGFTihQo0YwCDWZ+Qdgi4DYJ0IdztZwJXgilzGFfersYl2+7fmQi2861",
+	"u0Rz0Yw4gy+s+p2uOxg8bSXwMlt5XUKEjFjIBahYuUReKuagpRJRUaB3mTiLekhT5TShSQNvf3rANpiU",
+	"jVNZsjukkCpuAGrgLMxe4FB1HgnVmkuStgIQ/C9unYABtvK5UAcqRqxZmNYxEjWhXMs49jyduyngKqQG",
+	"9Af5d+JLzCkQAjs30UbUnW/G7+jK7M2Q8s9yP7ycUZaWFWQIL/HqZaoOqJOqBL3WPvbQ737gjXHsSR1j",
+	"9B2b4Zj0pjFdRD2J8Qi64CCgS9HhRGoD+4VShjp6VeLjmhqDnrvPEOgcdr0hOUydaA7JUjXWHYo9lcxM",
+	"ftCXaI20iPLe9WVqQiKtTzxIsGuWCs3pVkqvdnTa6Rw7ncNJJS0N0TWBZ5NGTZw2Gsj+ZloIM9hVDTHH",
+	"itzNNli1LmIOUq2NJLmy1MfIEjC1Rr4XD+JGE63igAUhb4O9RlvpXtovwhry/kLZ16nIT+1nqxyXLgLw",
+	"7pttkvcdUNTGSEXVQuIauPgMzXEwofGclIjdDyHrVPAaVGssem1963N/YyYPLx9zm6Pp9HZCbSfUHGPD",
+	"fjNibRE2FGyLsFq02c60VbhlB6oWbyblrrQ1+1DCIJQ0LrkeOiVzGq+gqAi54/KeFqNF6HMXKh24iGN2",
+	"w1yku1Hl0M3FqydXSdWJtHzOtMu2Xi4tmcmkswumhBi1rpZka/kwIv0wjOmCNx1Fd2p5Q7ULW7PdTsFL",
+	"KlJ+O7Vpbq5Qbb7KWyloVHInpQeol5UL0P2e1byCcuUBiLHnJ4MPBoI51JiU3o6bzi0dJ53iBXwyJ6a+",
+	"bO1GTaK9Jp3XsUpJbmb0go6jfAqvNCnNXHJLP0TXK07YY+T2OpNb/FEze8FwNXMpSNC11UUxvZ/lsd4x",
+	"OJPBdZ/lK0mRtZYB1MjwVUiBVZ3fK5T5vVJetyVu0H0WE/TDlbprFqs0xkHAkiKvqqrBKJdBYoQ4pXs/",
+	"PhLzSPOrPDoP0QQZjmkcQzRxE65i6d3uacDEn74JebzaaVjrk7Xg1olaisrKfqWykl/meqzqu+w5N3WX",
+	"/wMs4cihNx2lcGHJiynN/eq6J6v2cAuOXJ27phROBQ22zI7X5Kg5ZmiUybYwcjM5V8G23LoyJrPWpCy1",
+	"JUd1t5rhxtgMLdLc2Hp/m7luDEzbzW+X9WaX9aZJ1huLfr7FnDfmxl2T+MYuJyvS4NgOfUkunCwamyTE",
+	"qZStHebFyUujTZLkqPgXKYTo8i+SI2fbYlV7fTd5ulxXsj5iuh59VBrn7Cl03GXe6TTzjs3C6SDpTmHZ",
+	"Wur53aTjsWDTKCcPDVWS9ofLYlPGmXMpbVpmV/AnyOey7GTCtCsTLGydDcKD9m0xwofJ9dCKx5V03WV9",
+	"eLisD3CaO+d6JQu5Kd+rmwqiAYuz54N4MB5X5gxp/b7aZGJVb60fS5Uzn3M/mtM5lXvNn4LnurXgRZoE",
+	"O0609jU4foiX4LkVbMOEAktSgioI9nfi1mfi2+UzmzwZ12xmzYvxx+I06Yv0b4DPNH3JnulU36pLXq/v",
+	"Xqunr9Vx9y/VM8vThoFUv1/PDb/5A/aMF22b/CUKFlM/HCZ3O/LvcmvtAi/lLmUIs8QhSLw9NNIXBCM0",
+	"x/GNjNi5Ias0qZXpPXwpC0vxmeBdQjeC2Ht0veDAUxgBviSxqWBKjxHVcw5IbXY1v97Kk1Pv8BI/u9J1",
+	"L+9zvVpoUya5dlf3dmbIdCSLfHMpl37DAiuWW+zcYrbhizl+IX4dxiSgcPNiu9EuwNz+TbZrv6m+IJHo",
+	"IRnVckYDkmS4wGPp6Jfsx0/qqhAPXZMJjaWipbIjQ2YMoUfpfHwTGotB1HsiXWAFq/IqWf4z8fkjXYY/",
+	"Ahvb/Eo8u5ta3IqXDNAgzYZBNohSYZ1l27Ci2Hpuu0vx3aV42aW4Yn2byp7sxXjLUn72zVvrYrypbCre",
+	"l5ewg5Ir88eUZSXX4BKlihhZKqWWtP4fzdY/V2h+E7a+QbP6tr7u1FoD3nkTbd5ERVarG0Bvmg3dAFGy",
+	"99qqu5VugHR44yGhmpVxI3tuTnT7Fn5q2vcEQywvMSgdiJxU1hSEY4+DmGBvNVSasUo77QOTYEZx6Hxi",
+	"anmXm7X3/ZBxHATEE5xnDXPaQ68on6EoJhP/jjAXjYDTy6c/4t/DkQsuBY5vSPgIl8HYO9dS9E/gGxDb",
+	"QW3iene+afNd2uyuFbNL8N1rNcx62WvnioYq1vIGOF3W9rqXUrrEOg11mILkN8WLXxOejXNqUiRnqW4p",
+	"KbKn9DTFmDafT0zGNLTOwwJrTbGTNalQ1HBmHpS1Cc9azSmkbDGeVU+qVkaUw/7hxqnPZcusPHHcBunO",
+	"qyXeIuxK5gmMCvIuIyoeUu5t208EZPszyTK50A2kWbbDTp51L89o9BjiLLuuHQs0xU4KToKwW6FWIhoM",
+	"FtSFZJPukZI5lQB94HpeSamLjSWBSlhV9YRYNkizZAGHndHAY7s3ARu5fDRp/7IPAszNVd+PlPRqkItT",
+	"dtm9A0jdRpqKVr9RsvM2dByxdAc39xzpzh3E/ht4GJEmmgKGjyn5tu2Q/2SyNeP9M+kKC8H+WTaMfP6N",
+	"Bvsrcv8ZA/3VAjQN8tfdWjjBFbF2XvBidH9yGsLOeZll7TZiZo0C+lOIVrZlRPJfmhTYpnNcACnXDn/B",
+	"iykxyqOgmT+dPVliTmIZ4/atRdamrAnm9Zi3beY+0ERuxGqgUwMlSbX/tw8lywSVFvlJmsVpc46iNlkL",
+	"fiJ69qqZhxq8LLY2fcqt2actqLbYioYP/F69lNUY6bHLWc77UKa5m+hiDrqSv+BBUBdKV3cw30LuDNVN",
+	"DNXMwvxlrdX89mtgsma6Nq4hEe0eseeMV5Oedi6dofimZmxuf7dg1+YIXRi0OYwMHp8hjWnaFmm2Tfs2",
+	"Q4AaRu5xEBSXuY6py7Sg+gZtXplOJbMSv/t8tkGW08eygeWo2X04FFSonS613kBt7GRjqJ2xXJN9qkNl",
+	"NaA7YKW11npzxlrXuF6LyBp+auGlJ0UCPpRS3CxiFXiTHxo568sKHKchph0WOG4aKmr2aZk+Xs9jd/Ar",
+	"YkWtKeQ3jxc1l2/Nea6ODM0OVDcw9OGzraflEOpZnxmTU9igfyF708pILnSO/GbqzCNadw0rXFhrW1QW",
+	"BRIdduZbyoYkBdNSW/rMajaktlC71zDmGq3hQLJVCQMqrfXwcBaTwucr8IyKF+SCd8gaooqvkC8LHMhn",
+	"mFP/loSI8dgPpy/RMi0ZGhM47nPMxzPi7aE3QgDISlR4IgYZKfBQqdysiopRQLAnGrIAsxnyw3Gw8Ih3",
+	"lHTpYRU7rv7+2/7PeISuKRSRwCEa9fCo0hwrsZda8hJV/rpLe6cBj8h0UOV0zG/Dmc8bDwSdWuhDQMGd",
+	"FZS/MsxyIZyR0q0ZkdXmacSJerYyyoWRLMVnjJtA+CZmBbW21lbVqeKkhQ1YbxZ/2/95/TzUeA/NXA3N",
+	"rX4oW+baY6xS4Ar+ZtRypqHcO+N8hly8xCsX7MBw9ZdX9lqHqD2iutc46mwXcNZ1wJld7esg6qxuwFk3",
+	"sWXNw8oetihYqkl2GE4G9er98Yzcknh94tgSRa5toNfDOK+bx27twrYeMmzLDx+GI2TXri5LqOtEbh6c",
+	"tbWSgBsGZbloEmChFzDfI6osYIn8VzEmXYnm2nFOaeuWTmIV7bQ7kZXRT1Yv8cYRUOnirTuTJVFO5gCd",
+	"hzdtw4vcbSjTS8RmOBZzyNxLsbSwIniJkjqf30Hz3jSmi6g3+kvbJxtFJj2mkdIq2GgXZ/TAF+UlakpH",
+	"wUaN4ow6DCnaOJpoa2bNg0QRdWLhWEJ7vhFrxxbssGGAzi4sZ6thOVsLxmnGczaJtmkXY5OWq9iaKbVg",
+	"VSUqzqD2MehjeMpcFAIPEfoPY0sae3at5APL5tXfUFdIUKylI8jWLQ6wwHp3cMW2XcQ+X8Epw97cDwVh",
+	"nKOPn8W+sxxraIMWas31QZZ7YIMrbj1g5YGFRiUGlB4gPYd6X9Y8S/WTB1NmzR5sxs4K2BCuRuPk9KBF",
+	"6JGJHyapYmhItBbGlzSxKVQVmNFCj6ES4SBy5zOu+kKgsHplJvOaFc7mSUwwJ7CcGybbHcNIQOImKXZt",
+	"3epr8WdkCbg/VLFZA7uGk9ll0t1l0s0luKnJReWRhIziCRtdw0XbF5vNsVlzA5t5Yt5fVjJaI0eu7Tzn",
+	"eXEWSufM2MwIU81jHdexM9C1GWPk5L+KnveSzweEk3Uc/wSHIeVINpbLOwJX10j+2zUygSWYC8MMzpzF",
+	"4fMaRlLsu+FjCjzv6t2unE9tLmk232XP2i5zea22Xjvm0o6pmOttMJXXb969uXpTwlaEfaV7ZJlHdrRq",
+	"5rEmOZYaCihRGzPdOpfzKjdW+2xXdbiahY84rlPkGJVsrKTCxfswWEl1E08ZGkMl9JcIw05BBVaqjFJ4",
+	"TOYz5E9DCoV9SjTdKl4mK0xsyss2LxfRVIO1davP1sR8r/CUPZgKa6DXcDY7FXanwrZUYYFrpFyETh5H",
+	"nTU385q0hzaxUyz9UKnWZqFtR62tx+qLa5fyDVg917acJL7V/Lfo69Ioy6sFaOshPvMZ0utxhI7P36If",
+	"XvRf9H8UMiOZF/ph8KL/4uBHIQIWceAcOT25CMDC1cawVvzGgQz5nzMS3BImBgDWf+Qcn7+FW8ucr1Js",
+	"pNwllhEEIsvQmcNAB8tAJ/nYWKOPWUi52DMTYSv7usYVPI0hetYYLgkAsoyV9w/rAB6ze/bSojDG7zNf",
+	"PYqEx9/KQ31NYgaGCNwKqdtzY9QLHdqfH+58cR34bOaHUzcZC95XhMLMMr4Yg50SxvDUPly+soPRLX3j",
+	"WFBZIhKmJWaNLmlhWduSyiKoGcRUoU23cfyQuQJprIhtO6jCOVKx8gTBA6ImC0UQsjvLqA1THOwC+0LH",
+	"wgGO55nDAB9sczYjt+d4BQEIajMa/V/hMAQRUbhbTNmGGmTBJJsXR12vwB56nRz1hE3QMDB3uTmSDVDq",
+	"QK4zmuSwlvnGxCMh93EAW+r0t6urJHr9hkQcXa8yj0QzKXthteGL9hGYS5OO7OSYuefjgIyF3JB3DG0k",
+	"F9kL6ZAtxrMhSKk6Gd3t78fFGEVjJTf4ukTt9/9/AAAA//8=",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

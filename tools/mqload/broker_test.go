@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/tls"
 	"net"
 	"net/netip"
 	"sync"
@@ -25,6 +26,20 @@ func startToy(t *testing.T, fault func([]byte) [][]byte) target {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serveToy(t, ln, fault)
+}
+
+func startToyTLS(t *testing.T, cfg *tls.Config) target {
+	ln, err := tls.Listen("tcp", "127.0.0.1:0", cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tg := serveToy(t, ln, nil)
+	tg.carriage.tls = true
+	return tg
+}
+
+func serveToy(t *testing.T, ln net.Listener, fault func([]byte) [][]byte) target {
 	t.Cleanup(func() { ln.Close() })
 	b := &toyBroker{ln: ln, subs: map[string][]net.Conn{}, fault: fault}
 	go func() {

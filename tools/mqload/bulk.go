@@ -28,7 +28,7 @@ func runConns(tg target, n int, o options) (r result, err error) {
 		if ok, err := lp.until(deadline, func() bool { return i-opened < maxDialing }); err != nil || !ok {
 			return r, orTimeout(err, fmt.Sprintf("connecting (%d of %d done)", opened, n))
 		}
-		c, err := lp.dial(tg.addr, tg.version, "mqload-c"+strconv.Itoa(i))
+		c, err := lp.dial(tg, "mqload-c"+strconv.Itoa(i))
 		if err != nil {
 			return r, fmt.Errorf("after %d connections: %w", opened, err)
 		}
@@ -175,7 +175,7 @@ func runRetained(tg target, n, size int, o options) (r result, err error) {
 }
 
 func connectOne(lp *loop, tg target, id string, deadline time.Time) (*conn, error) {
-	c, err := lp.dial(tg.addr, tg.version, id)
+	c, err := lp.dial(tg, id)
 	if err != nil {
 		return nil, err
 	}

@@ -37,6 +37,8 @@ type conn struct {
 	version byte
 	in      []byte // an incomplete packet left over from the last read
 	out     []byte
+	raw     []byte // with a layer: what goes on the wire
+	layer   *layer // TLS or WebSocket; nil for plain TCP
 	dirty   bool
 	blocked bool // the socket is full; waiting for EPOLLOUT
 	closed  bool
@@ -60,7 +62,29 @@ func (lp *loop) fail(err error) {
 // dial connects (blocking: on loopback that is the kernel's handshake only)
 // and queues the CONNECT. The caller keeps the number of unanswered dials
 // below the broker's listen backlog.
-func (lp *loop) dial(addr netip.AddrPort, version byte, clientID string) (*conn, error) {
+func (lp *loop) dial(tg target, clientID string) (*conn, error) {
+	var l *layer
+	fd, err := -1, error(nil)
+	if tg.carriage.tls || tg.carriage.ws {
+		fd, l, err = dialLayer(tg.addr, tg.carriage)
+	} else {
+		fd, err = dialPlain(tg.addr)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("connect %v: %w", tg.addr, err)
+	}
+	c, err := lp.take(fd, tg.version)
+	if err != nil {
+		syscall.Close(fd)
+		return nil, err
+	}
+	c.layer = l
+	c.out = appendConnect(c.out, tg.version, clientID)
+	c.touch()
+	return c, nil
+}
+
+func dialPlain(addr netip.AddrPort) (int, error) {
 	family, sa := syscall.AF_INET, syscall.Sockaddr(nil)
 	if addr.Addr().Is4() {
 		sa = &syscall.SockaddrInet4{Port: int(addr.Port()), Addr: addr.Addr().As4()}
@@ -69,17 +93,25 @@ func (lp *loop) dial(addr netip.AddrPort, version byte, clientID string) (*conn,
 	}
 	fd, err := syscall.Socket(family, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("socket: %w", err)
+		return -1, fmt.Errorf("socket: %w", err)
 	}
 	if err := syscall.Connect(fd, sa); err != nil {
 		syscall.Close(fd)
-		return nil, fmt.Errorf("connect %v: %w", addr, err)
+		return -1, err
 	}
-	syscall.SetNonblock(fd, true)
-	syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1)
+	return fd, nil
+}
+
+// take puts a connected socket on the loop.
+func (lp *loop) take(fd int, version byte) (*conn, error) {
+	if err := syscall.SetNonblock(fd, true); err != nil {
+		return nil, err
+	}
+	if err := syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1); err != nil {
+		return nil, err
+	}
 	ev := syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: int32(fd)}
 	if err := syscall.EpollCtl(lp.epfd, syscall.EPOLL_CTL_ADD, fd, &ev); err != nil {
-		syscall.Close(fd)
 		return nil, err
 	}
 	c := &conn{lp: lp, fd: fd, version: version}
@@ -88,8 +120,6 @@ func (lp *loop) dial(addr netip.AddrPort, version byte, clientID string) (*conn,
 	}
 	lp.conns[fd] = c
 	lp.live++
-	c.out = appendConnect(c.out, version, clientID)
-	c.touch()
 	return c, nil
 }
 
@@ -113,8 +143,8 @@ func (c *conn) close() {
 func (lp *loop) closeAll() {
 	for _, c := range lp.conns {
 		if c != nil {
-			c.out = append(c.out[:0], tDisconnect, 0)
-			rawWrite(c.fd, c.out)
+			c.out, c.blocked = append(c.out[:0], tDisconnect, 0), false
+			c.flush()
 			c.close()
 		}
 	}
@@ -183,7 +213,17 @@ func (c *conn) read() {
 		c.fail(io.EOF)
 		return
 	}
-	data := c.lp.buf[:n]
+	if c.layer == nil {
+		c.input(c.lp.buf[:n])
+		return
+	}
+	if err := c.layer.unpack(c.lp.buf[:n], c.input); err != nil && !c.closed {
+		c.fail(err)
+	}
+}
+
+// input takes MQTT bytes apart.
+func (c *conn) input(data []byte) {
 	if len(c.in) > 0 {
 		c.in = append(c.in, data...)
 		data = c.in
@@ -214,18 +254,33 @@ func (c *conn) fail(err error) {
 }
 
 func (c *conn) flush() {
-	if c.closed || c.blocked || len(c.out) == 0 {
+	if c.closed {
 		return
 	}
-	n, errno := rawWrite(c.fd, c.out)
+	out := &c.out
+	if c.layer != nil {
+		if len(c.out) > 0 {
+			raw, err := c.layer.pack(c.raw, c.out)
+			if err != nil {
+				c.fail(err)
+				return
+			}
+			c.raw, c.out = raw, c.out[:0]
+		}
+		out = &c.raw
+	}
+	if c.blocked || len(*out) == 0 {
+		return
+	}
+	n, errno := rawWrite(c.fd, *out)
 	if errno != 0 && errno != syscall.EAGAIN && errno != syscall.EINTR {
 		c.fail(errno)
 		return
 	}
 	if n > 0 {
-		c.out = c.out[:copy(c.out, c.out[n:])]
+		*out = (*out)[:copy(*out, (*out)[n:])]
 	}
-	if len(c.out) > 0 {
+	if len(*out) > 0 {
 		c.blocked = true
 		c.want(syscall.EPOLLIN | syscall.EPOLLOUT)
 	}

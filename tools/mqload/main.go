@@ -203,6 +203,9 @@ func main() {
 		messages = flag.Uint64("messages", 0, "stop after so many messages sent (0: by time only)")
 		quiet    = flag.Duration("quiet", 0, "before each scenario, wait at most so long for an idle machine")
 		jsonOnly = flag.Bool("json", false, "print JSON lines only, no table")
+		useTLS   = flag.Bool("tls", false, "connect with TLS; certificates are not checked")
+		useWS    = flag.Bool("ws", false, "connect with WebSocket (with -tls: secure WebSocket)")
+		path     = flag.String("path", "/mqtt", "with -ws: the path of the request")
 		list     = flag.Bool("list", false, "list the scenarios and exit")
 		report   = flag.Bool("report", false, "read JSON lines from the files given (or stdin), print medians and ratios")
 		base     = flag.String("base", "", "with -report: the broker that ratios are relative to (default: the first)")
@@ -227,7 +230,8 @@ func main() {
 	}
 	ap, err := netip.ParseAddrPort(*addr)
 	check(err)
-	tg := target{name: *name, addr: ap, pid: *pid, version: byte(*version)}
+	tg := target{name: *name, addr: ap, pid: *pid, version: byte(*version),
+		carriage: carriage{tls: *useTLS, ws: *useWS, path: *path}}
 	if tg.name == "" {
 		tg.name = *addr
 	}

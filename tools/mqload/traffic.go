@@ -31,6 +31,7 @@ type target struct {
 	addr    netip.AddrPort
 	pid     int
 	version byte
+	carriage
 }
 
 // traffic is one run of a plan.
@@ -112,7 +113,7 @@ func (t *traffic) open() (err error) {
 		if _, err := t.lp.until(deadline, func() bool { return dialing < maxDialing }); err != nil {
 			return nil, err
 		}
-		c, err := t.lp.dial(t.addr, t.version, fmt.Sprintf("mqload-%s%d", kind, i))
+		c, err := t.lp.dial(t.target, fmt.Sprintf("mqload-%s%d", kind, i))
 		if err != nil {
 			return nil, err
 		}

@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lacewing-mqtt/lacewing/config"
+	"github.com/lacewing-mqtt/lacewing/ctl"
 	"github.com/lacewing-mqtt/lacewing/node"
 )
 
@@ -71,7 +72,7 @@ opened, 5 data directory not usable, 6 forced to stop.`,
 	start := &cobra.Command{Use: "start", Short: "Run a node in the foreground (the default)", Args: noArgs, RunE: s.run}
 	s.flags(root)
 	s.flags(start)
-	root.AddCommand(start, versionCommand(stdout), configCommand(stdout))
+	root.AddCommand(start, versionCommand(stdout), configCommand(stdout), ctl.Command())
 	return root
 }
 

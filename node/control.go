@@ -22,6 +22,7 @@ import (
 	"github.com/lacewing-mqtt/lacewing/engine/topic"
 	api "github.com/lacewing-mqtt/lacewing/gen/node"
 	"github.com/lacewing-mqtt/lacewing/plugins/recon"
+	"github.com/lacewing-mqtt/lacewing/raftstore"
 )
 
 // ControlPath is where the node API is mounted on the listeners that serve it.
@@ -360,4 +361,40 @@ func (c *control) Restore(ctx context.Context, request api.RestoreRequestObject)
 		return api.Restore409JSONResponse{RefusedJSONResponse: refused(err)}, nil
 	}
 	return api.Restore204Response{}, nil
+}
+
+// SetPassword implements set_password.
+func (c *control) SetPassword(ctx context.Context, request api.SetPasswordRequestObject) (api.SetPasswordResponseObject, error) {
+	switch err := c.node().store.SetUserPassword(ctx, request.Name, request.Body.Password); {
+	case errors.Is(err, raftstore.ErrNotFound):
+		return api.SetPassword404JSONResponse{NotFoundJSONResponse: api.NotFoundJSONResponse{Message: "no admin user of that name"}}, nil
+	case err != nil:
+		return api.SetPassword409JSONResponse{RefusedJSONResponse: refused(err)}, nil
+	}
+	return api.SetPassword204Response{}, nil
+}
+
+// ReloadPlugin implements reload_plugin.
+func (c *control) ReloadPlugin(ctx context.Context, request api.ReloadPluginRequestObject) (api.ReloadPluginResponseObject, error) {
+	if err := c.node().plugins.Reload(ctx, request.Name); err != nil {
+		return api.ReloadPlugin409JSONResponse{RefusedJSONResponse: refused(err)}, nil
+	}
+	return api.ReloadPlugin204Response{}, nil
+}
+
+// ListPlugins implements list_plugins.
+func (c *control) ListPlugins(context.Context, api.ListPluginsRequestObject) (api.ListPluginsResponseObject, error) {
+	out := api.ListPlugins200JSONResponse{}
+	for _, p := range c.node().plugins.List() {
+		description := p.V3.Description
+		if description == "" {
+			description = p.V2.Description
+		}
+		out = append(out, struct {
+			Active      bool   `json:"active"`
+			Description string `json:"description"`
+			Name        string `json:"name"`
+		}{p.Active, description, "emqx_" + p.Name})
+	}
+	return out, nil
 }

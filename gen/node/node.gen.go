@@ -157,6 +157,11 @@ type Failure struct {
 	Message string `json:"message"`
 }
 
+// NewPassword defines model for NewPassword.
+type NewPassword struct {
+	Password string `json:"password"`
+}
+
 // NodeStatus defines model for NodeStatus.
 type NodeStatus struct {
 	// Compatible Releases whose APIs are spoken.
@@ -197,6 +202,13 @@ type OpenListener struct {
 
 	// Name Example: mqtt:tcp external
 	Name string `json:"name"`
+}
+
+// PluginList defines model for PluginList.
+type PluginList = []struct {
+	Active      bool   `json:"active"`
+	Description string `json:"description"`
+	Name        string `json:"name"`
 }
 
 // Reloaded defines model for Reloaded.
@@ -343,6 +355,9 @@ type VmProfileParams struct {
 // VmProfileParamsName defines parameters for VmProfile.
 type VmProfileParamsName string
 
+// SetPasswordJSONRequestBody defines body for SetPassword for application/json ContentType.
+type SetPasswordJSONRequestBody = NewPassword
+
 // RequestEditorFn is the function signature for the RequestEditor callback function
 type RequestEditorFn func(ctx context.Context, req *http.Request) error
 
@@ -431,6 +446,20 @@ type ClientInterface interface {
 	// Corresponds with GET /configs (the `EffectiveConfigs` operationId).
 	EffectiveConfigs(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListPlugins List the plugins
+	//
+	// Every plugin of this build, whichever document lists it, under the prefix `emqx_`, by name.
+	//
+	// Corresponds with GET /plugins (the `ListPlugins` operationId).
+	ListPlugins(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReloadPlugin Stop a plugin and start it again
+	//
+	// The plugin reads its configuration anew. A plugin that is not active is refused.
+	//
+	// Corresponds with POST /plugins/{name}/reload (the `ReloadPlugin` operationId).
+	ReloadPlugin(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// Reload Read files again
 	//
 	// Reads the named files again: the access rules, the certificates of the listeners, the configuration file. Without names the access rules and the certificates, as SIGHUP does. What cannot be read or would need a restart is refused and stays as it was; the others are taken.
@@ -482,6 +511,24 @@ type ClientInterface interface {
 	// Corresponds with GET /trace (the `Trace` operationId).
 	Trace(ctx context.Context, params *TraceParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// SetPasswordWithBody Set the password of an admin user
+	//
+	// For who has forgotten it: the old password is not asked for.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /users/{name}/password (the `SetPassword` operationId).
+	SetPasswordWithBody(ctx context.Context, name string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetPassword Set the password of an admin user
+	//
+	// For who has forgotten it: the old password is not asked for.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /users/{name}/password (the `SetPassword` operationId).
+	SetPassword(ctx context.Context, name string, body SetPasswordJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// Vm Show memory, goroutines and the scheduler
 	//
 	// Figures of the Go runtime. 409 while the plugin recon is not active.
@@ -528,6 +575,40 @@ func (c *APIClient) Backup(ctx context.Context, reqEditors ...RequestEditorFn) (
 // Corresponds with GET /configs (the `EffectiveConfigs` operationId).
 func (c *APIClient) EffectiveConfigs(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewEffectiveConfigsRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListPlugins List the plugins
+//
+// Every plugin of this build, whichever document lists it, under the prefix `emqx_`, by name.
+//
+// Corresponds with GET /plugins (the `ListPlugins` operationId).
+func (c *APIClient) ListPlugins(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListPluginsRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReloadPlugin Stop a plugin and start it again
+//
+// The plugin reads its configuration anew. A plugin that is not active is refused.
+//
+// Corresponds with POST /plugins/{name}/reload (the `ReloadPlugin` operationId).
+func (c *APIClient) ReloadPlugin(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReloadPluginRequest(c.Server, name)
 	if err != nil {
 		return nil, err
 	}
@@ -659,6 +740,44 @@ func (c *APIClient) Trace(ctx context.Context, params *TraceParams, reqEditors .
 	return c.Client.Do(req)
 }
 
+// SetPasswordWithBody Set the password of an admin user
+//
+// For who has forgotten it: the old password is not asked for.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /users/{name}/password (the `SetPassword` operationId).
+func (c *APIClient) SetPasswordWithBody(ctx context.Context, name string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetPasswordRequestWithBody(c.Server, name, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetPassword Set the password of an admin user
+//
+// For who has forgotten it: the old password is not asked for.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /users/{name}/password (the `SetPassword` operationId).
+func (c *APIClient) SetPassword(ctx context.Context, name string, body SetPasswordJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetPasswordRequest(c.Server, name, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // Vm Show memory, goroutines and the scheduler
 //
 // Figures of the Go runtime. 409 while the plugin recon is not active.
@@ -757,6 +876,67 @@ func NewEffectiveConfigsRequest(server string) (*http.Request, error) {
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListPluginsRequest constructs an http.Request for the ListPlugins method
+func NewListPluginsRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/plugins")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewReloadPluginRequest constructs an http.Request for the ReloadPlugin method
+func NewReloadPluginRequest(server string, name string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/plugins/%s/reload", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -1102,6 +1282,53 @@ func NewTraceRequest(server string, params *TraceParams) (*http.Request, error) 
 	return req, nil
 }
 
+// NewSetPasswordRequest calls the generic SetPassword builder with application/json body
+func NewSetPasswordRequest(server string, name string, body SetPasswordJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSetPasswordRequestWithBody(server, name, "application/json", bodyReader)
+}
+
+// NewSetPasswordRequestWithBody constructs an http.Request for the SetPassword method, with any body, and a specified content type
+func NewSetPasswordRequestWithBody(server string, name string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/users/%s/password", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewVmRequest constructs an http.Request for the Vm method
 func NewVmRequest(server string) (*http.Request, error) {
 	var err error
@@ -1291,6 +1518,24 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /configs (the `EffectiveConfigs` operationId).
 	EffectiveConfigsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*EffectiveConfigsResponse, error)
 
+	// ListPluginsWithResponse List the plugins
+	//
+	// Every plugin of this build, whichever document lists it, under the prefix `emqx_`, by name.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /plugins (the `ListPlugins` operationId).
+	ListPluginsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListPluginsResponse, error)
+
+	// ReloadPluginWithResponse Stop a plugin and start it again
+	//
+	// The plugin reads its configuration anew. A plugin that is not active is refused.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /plugins/{name}/reload (the `ReloadPlugin` operationId).
+	ReloadPluginWithResponse(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*ReloadPluginResponse, error)
+
 	// ReloadWithResponse Read files again
 	//
 	// Reads the named files again: the access rules, the certificates of the listeners, the configuration file. Without names the access rules and the certificates, as SIGHUP does. What cannot be read or would need a restart is refused and stays as it was; the others are taken.
@@ -1353,6 +1598,24 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /trace (the `Trace` operationId).
 	TraceWithResponse(ctx context.Context, params *TraceParams, reqEditors ...RequestEditorFn) (*TraceResponse, error)
+
+	// SetPasswordWithBodyWithResponse Set the password of an admin user
+	//
+	// For who has forgotten it: the old password is not asked for.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /users/{name}/password (the `SetPassword` operationId).
+	SetPasswordWithBodyWithResponse(ctx context.Context, name string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetPasswordResponse, error)
+
+	// SetPasswordWithResponse Set the password of an admin user
+	//
+	// For who has forgotten it: the old password is not asked for.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /users/{name}/password (the `SetPassword` operationId).
+	SetPasswordWithResponse(ctx context.Context, name string, body SetPasswordJSONRequestBody, reqEditors ...RequestEditorFn) (*SetPasswordResponse, error)
 
 	// VmWithResponse Show memory, goroutines and the scheduler
 	//
@@ -1458,6 +1721,88 @@ func (r EffectiveConfigsResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r EffectiveConfigsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListPluginsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *PluginList
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListPluginsResponse) GetJSON200() *PluginList {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r ListPluginsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListPluginsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListPluginsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListPluginsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ReloadPluginResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *Refused
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r ReloadPluginResponse) GetJSON409() *Refused {
+	return r.JSON409
+}
+
+// GetBody returns the raw response body bytes
+func (r ReloadPluginResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ReloadPluginResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ReloadPluginResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ReloadPluginResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -1765,6 +2110,54 @@ func (r TraceResponse) ContentType() string {
 	return ""
 }
 
+type SetPasswordResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON404 the response for an HTTP 404 `application/json` response
+	JSON404 *NotFound
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *Refused
+}
+
+// GetJSON404 returns the response for an HTTP 404 `application/json` response
+func (r SetPasswordResponse) GetJSON404() *NotFound {
+	return r.JSON404
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r SetPasswordResponse) GetJSON409() *Refused {
+	return r.JSON409
+}
+
+// GetBody returns the raw response body bytes
+func (r SetPasswordResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SetPasswordResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SetPasswordResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SetPasswordResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type VmResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -1932,6 +2325,36 @@ func (c *ClientWithResponses) EffectiveConfigsWithResponse(ctx context.Context, 
 	return ParseEffectiveConfigsResponse(rsp)
 }
 
+// ListPluginsWithResponse List the plugins
+//
+// Every plugin of this build, whichever document lists it, under the prefix `emqx_`, by name.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /plugins (the `ListPlugins` operationId).
+func (c *ClientWithResponses) ListPluginsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListPluginsResponse, error) {
+	rsp, err := c.ListPlugins(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListPluginsResponse(rsp)
+}
+
+// ReloadPluginWithResponse Stop a plugin and start it again
+//
+// The plugin reads its configuration anew. A plugin that is not active is refused.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /plugins/{name}/reload (the `ReloadPlugin` operationId).
+func (c *ClientWithResponses) ReloadPluginWithResponse(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*ReloadPluginResponse, error) {
+	rsp, err := c.ReloadPlugin(ctx, name, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReloadPluginResponse(rsp)
+}
+
 // ReloadWithResponse Read files again
 //
 // Reads the named files again: the access rules, the certificates of the listeners, the configuration file. Without names the access rules and the certificates, as SIGHUP does. What cannot be read or would need a restart is refused and stays as it was; the others are taken.
@@ -2037,6 +2460,36 @@ func (c *ClientWithResponses) TraceWithResponse(ctx context.Context, params *Tra
 	return ParseTraceResponse(rsp)
 }
 
+// SetPasswordWithBodyWithResponse Set the password of an admin user
+//
+// For who has forgotten it: the old password is not asked for.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /users/{name}/password (the `SetPassword` operationId).
+func (c *ClientWithResponses) SetPasswordWithBodyWithResponse(ctx context.Context, name string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetPasswordResponse, error) {
+	rsp, err := c.SetPasswordWithBody(ctx, name, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetPasswordResponse(rsp)
+}
+
+// SetPasswordWithResponse Set the password of an admin user
+//
+// For who has forgotten it: the old password is not asked for.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /users/{name}/password (the `SetPassword` operationId).
+func (c *ClientWithResponses) SetPasswordWithResponse(ctx context.Context, name string, body SetPasswordJSONRequestBody, reqEditors ...RequestEditorFn) (*SetPasswordResponse, error) {
+	rsp, err := c.SetPassword(ctx, name, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetPasswordResponse(rsp)
+}
+
 // VmWithResponse Show memory, goroutines and the scheduler
 //
 // Figures of the Go runtime. 409 while the plugin recon is not active.
@@ -2128,6 +2581,61 @@ func ParseEffectiveConfigsResponse(rsp *http.Response) (*EffectiveConfigsRespons
 			return nil, err
 		}
 		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListPluginsResponse parses an HTTP response from a ListPluginsWithResponse call
+func ParseListPluginsResponse(rsp *http.Response) (*ListPluginsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListPluginsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PluginList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseReloadPluginResponse parses an HTTP response from a ReloadPluginWithResponse call
+func ParseReloadPluginResponse(rsp *http.Response) (*ReloadPluginResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ReloadPluginResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
 
 	}
 
@@ -2336,6 +2844,42 @@ func ParseTraceResponse(rsp *http.Response) (*TraceResponse, error) {
 	return response, nil
 }
 
+// ParseSetPasswordResponse parses an HTTP response from a SetPasswordWithResponse call
+func ParseSetPasswordResponse(rsp *http.Response) (*SetPasswordResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SetPasswordResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest NotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseVmResponse parses an HTTP response from a VmWithResponse call
 func ParseVmResponse(rsp *http.Response) (*VmResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -2436,6 +2980,12 @@ type ServerInterface interface {
 	// EffectiveConfigs List every value and where it came from
 	// (GET /configs)
 	EffectiveConfigs(ctx echo.Context) error
+	// ListPlugins List the plugins
+	// (GET /plugins)
+	ListPlugins(ctx echo.Context) error
+	// ReloadPlugin Stop a plugin and start it again
+	// (POST /plugins/{name}/reload)
+	ReloadPlugin(ctx echo.Context, name string) error
 	// Reload Read files again
 	// (POST /reload)
 	Reload(ctx echo.Context, params ReloadParams) error
@@ -2457,6 +3007,9 @@ type ServerInterface interface {
 	// Trace Watch the packets of a client or a topic
 	// (GET /trace)
 	Trace(ctx echo.Context, params TraceParams) error
+	// SetPassword Set the password of an admin user
+	// (PUT /users/{name}/password)
+	SetPassword(ctx echo.Context, name string) error
 	// Vm Show memory, goroutines and the scheduler
 	// (GET /vm)
 	Vm(ctx echo.Context) error
@@ -2488,6 +3041,31 @@ func (w *ServerInterfaceWrapper) EffectiveConfigs(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.EffectiveConfigs(ctx)
+	return err
+}
+
+// ListPlugins converts echo context to params.
+func (w *ServerInterfaceWrapper) ListPlugins(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListPlugins(ctx)
+	return err
+}
+
+// ReloadPlugin converts echo context to params.
+func (w *ServerInterfaceWrapper) ReloadPlugin(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "name" -------------
+	var name string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", ctx.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter name: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ReloadPlugin(ctx, name)
 	return err
 }
 
@@ -2618,6 +3196,22 @@ func (w *ServerInterfaceWrapper) Trace(ctx echo.Context) error {
 	return err
 }
 
+// SetPassword converts echo context to params.
+func (w *ServerInterfaceWrapper) SetPassword(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "name" -------------
+	var name string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", ctx.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter name: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.SetPassword(ctx, name)
+	return err
+}
+
 // Vm converts echo context to params.
 func (w *ServerInterfaceWrapper) Vm(ctx echo.Context) error {
 	var err error
@@ -2722,6 +3316,9 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.POST(options.BaseURL+"/reload", wrapper.Reload, options.OperationMiddlewares["reload"]...)
 	router.GET(options.BaseURL+"/configs", wrapper.EffectiveConfigs, options.OperationMiddlewares["effective_configs"]...)
 	router.DELETE(options.BaseURL+"/sessions/:client_id", wrapper.DropSession, options.OperationMiddlewares["drop_session"]...)
+	router.PUT(options.BaseURL+"/users/:name/password", wrapper.SetPassword, options.OperationMiddlewares["set_password"]...)
+	router.GET(options.BaseURL+"/plugins", wrapper.ListPlugins, options.OperationMiddlewares["list_plugins"]...)
+	router.POST(options.BaseURL+"/plugins/:name/reload", wrapper.ReloadPlugin, options.OperationMiddlewares["reload_plugin"]...)
 	router.GET(options.BaseURL+"/trace", wrapper.Trace, options.OperationMiddlewares["trace"]...)
 	router.DELETE(options.BaseURL+"/retained", wrapper.CleanRetained, options.OperationMiddlewares["clean_retained"]...)
 	router.GET(options.BaseURL+"/retained", wrapper.ListRetained, options.OperationMiddlewares["list_retained"]...)
@@ -2817,6 +3414,79 @@ func (response EffectiveConfigs401TextResponse) VisitEffectiveConfigsResponse(w 
 	w.WriteHeader(401)
 
 	_, err := w.Write([]byte(fmt.Sprint(response)))
+	return err
+}
+
+type ListPluginsRequestObject struct {
+}
+
+type ListPluginsResponseObject interface {
+	VisitListPluginsResponse(w http.ResponseWriter) error
+}
+
+type ListPlugins200JSONResponse PluginList
+
+func (response ListPlugins200JSONResponse) VisitListPluginsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListPlugins401TextResponse UnauthorizedTextResponse
+
+func (response ListPlugins401TextResponse) VisitListPluginsResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/plain")
+	w.WriteHeader(401)
+
+	_, err := w.Write([]byte(fmt.Sprint(response)))
+	return err
+}
+
+type ReloadPluginRequestObject struct {
+	Name string `json:"name"`
+}
+
+type ReloadPluginResponseObject interface {
+	VisitReloadPluginResponse(w http.ResponseWriter) error
+}
+
+type ReloadPlugin204Response struct {
+}
+
+func (response ReloadPlugin204Response) VisitReloadPluginResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type ReloadPlugin401TextResponse UnauthorizedTextResponse
+
+func (response ReloadPlugin401TextResponse) VisitReloadPluginResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/plain")
+	w.WriteHeader(401)
+
+	_, err := w.Write([]byte(fmt.Sprint(response)))
+	return err
+}
+
+type ReloadPlugin409JSONResponse struct{ RefusedJSONResponse }
+
+func (response ReloadPlugin409JSONResponse) VisitReloadPluginResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
 	return err
 }
 
@@ -3137,6 +3807,62 @@ func (response Trace409JSONResponse) VisitTraceResponse(w http.ResponseWriter) e
 	return err
 }
 
+type SetPasswordRequestObject struct {
+	Name string `json:"name"`
+	Body *SetPasswordJSONRequestBody
+}
+
+type SetPasswordResponseObject interface {
+	VisitSetPasswordResponse(w http.ResponseWriter) error
+}
+
+type SetPassword204Response struct {
+}
+
+func (response SetPassword204Response) VisitSetPasswordResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type SetPassword401TextResponse UnauthorizedTextResponse
+
+func (response SetPassword401TextResponse) VisitSetPasswordResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/plain")
+	w.WriteHeader(401)
+
+	_, err := w.Write([]byte(fmt.Sprint(response)))
+	return err
+}
+
+type SetPassword404JSONResponse struct{ NotFoundJSONResponse }
+
+func (response SetPassword404JSONResponse) VisitSetPasswordResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetPassword409JSONResponse struct{ RefusedJSONResponse }
+
+func (response SetPassword409JSONResponse) VisitSetPasswordResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type VmRequestObject struct {
 }
 
@@ -3291,6 +4017,12 @@ type StrictServerInterface interface {
 	// EffectiveConfigs List every value and where it came from
 	// (GET /configs)
 	EffectiveConfigs(ctx context.Context, request EffectiveConfigsRequestObject) (EffectiveConfigsResponseObject, error)
+	// ListPlugins List the plugins
+	// (GET /plugins)
+	ListPlugins(ctx context.Context, request ListPluginsRequestObject) (ListPluginsResponseObject, error)
+	// ReloadPlugin Stop a plugin and start it again
+	// (POST /plugins/{name}/reload)
+	ReloadPlugin(ctx context.Context, request ReloadPluginRequestObject) (ReloadPluginResponseObject, error)
 	// Reload Read files again
 	// (POST /reload)
 	Reload(ctx context.Context, request ReloadRequestObject) (ReloadResponseObject, error)
@@ -3312,6 +4044,9 @@ type StrictServerInterface interface {
 	// Trace Watch the packets of a client or a topic
 	// (GET /trace)
 	Trace(ctx context.Context, request TraceRequestObject) (TraceResponseObject, error)
+	// SetPassword Set the password of an admin user
+	// (PUT /users/{name}/password)
+	SetPassword(ctx context.Context, request SetPasswordRequestObject) (SetPasswordResponseObject, error)
 	// Vm Show memory, goroutines and the scheduler
 	// (GET /vm)
 	Vm(ctx context.Context, request VmRequestObject) (VmResponseObject, error)
@@ -3375,6 +4110,54 @@ func (sh *strictHandler) EffectiveConfigs(ctx echo.Context) error {
 		return err
 	} else if validResponse, ok := response.(EffectiveConfigsResponseObject); ok {
 		return validResponse.VisitEffectiveConfigsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ListPlugins operation middleware
+func (sh *strictHandler) ListPlugins(ctx echo.Context) error {
+	var request ListPluginsRequestObject
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListPlugins(ctx.Request().Context(), request.(ListPluginsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListPlugins")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListPluginsResponseObject); ok {
+		return validResponse.VisitListPluginsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ReloadPlugin operation middleware
+func (sh *strictHandler) ReloadPlugin(ctx echo.Context, name string) error {
+	var request ReloadPluginRequestObject
+
+	request.Name = name
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ReloadPlugin(ctx.Request().Context(), request.(ReloadPluginRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ReloadPlugin")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ReloadPluginResponseObject); ok {
+		return validResponse.VisitReloadPluginResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
@@ -3554,6 +4337,54 @@ func (sh *strictHandler) Trace(ctx echo.Context, params TraceParams) error {
 	return nil
 }
 
+// SetPassword operation middleware
+func (sh *strictHandler) SetPassword(ctx echo.Context, name string) error {
+	var request SetPasswordRequestObject
+
+	request.Name = name
+
+	var body SetPasswordJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.SetPassword(ctx.Request().Context(), request.(SetPasswordRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SetPassword")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(SetPasswordResponseObject); ok {
+		return validResponse.VisitSetPasswordResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // Vm operation middleware
 func (sh *strictHandler) Vm(ctx echo.Context) error {
 	var request VmRequestObject
@@ -3631,65 +4462,70 @@ func (sh *strictHandler) VmProfile(ctx echo.Context, name VmProfileParamsName, p
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"xFvdcty2kn6VLp5zsVvFjGZsr9cZ36yjzY+3HMcVOU5txS4LQ/aQOCIBGgA1mrj07lvdADnkELQmjr26",
-	"SVkSiW50f/33NfMxyXTdaIXK2WT9MTFoG60s8g8vtftBtyqnf2daOVSO/imappKZcFKrs39Zreh3Niux",
-	"FvSvfxrcJuvkH2eHg8/8X+3ZD0JWrcHk9vY2TXK0mZENHZOsk9clGgRpQWmwbVaCK6UqFsltmvyK29bi",
-	"/4sWzx1kQintYIOQa4VPQWnWBEphISuFKjCHTetgVwoHrkSo0VpRIChRo2WFf1OidaU28s+J1g5v3FlT",
-	"CXmkr9s3mKwT64xURUyzlxoygzkqJ0VlU9AGdkarArRiqbdpOI09d66rCjPnxTdGN2ic9E7dGsT8/Wbv",
-	"wo/a1MIl60Qq9/hRknaaSOWwQMMHG/zQSkOH/TF6/V3/tN78CzNHdz/XrYrKzegPg6vOCfDPxY7+frvF",
-	"zMlrPNdqK4upiFKzgLHhfi/RlWhABO+BE1doAfkwEA60ynBxuPhG6wqFIoFXuI/4Jk20kYV3IKq2JqVz",
-	"3Iq2ckmabGWFSZqgupZGq5rcnibbShRJmmRVax2aJE2aqqUT0kTpHAeXPciwujUZRq9jEPBGZK7apz5U",
-	"hAUBJBiEykE6C5Uk6GLduD1stYGgnx3c8yDqWlQtxkA4dgxZo3u4t0GvaMrWj7mtC7eJu0Lg3C25ezB2",
-	"+kud44UTrrUxyNWNcHJTRez4K1YoLFrYldoiPHv13IIwCLbRV6jITngj6oZeTR4sHi5WqxQeLpaLVcyC",
-	"mTZe4ljGK6MztFYbm8JmDx9a7QTs2IGuS3daMfj6MMx1u2EEBSGqrTcUJWmSCyfe59JEIdkJ1iaixwtZ",
-	"Swd6C7pBxUCxjBSrsyt0NoUlyC206krpnRppM5cU0qTQUzk/ajDerCnYvXVYsxhhslI6zFxrcGzYQq8W",
-	"Dx4vnhBe25szUedDaYfbVdI6VOjvJh3W9q4c/0uD6kV4i04IRwpjxJ5+rrHWZj+9wneU2MhU/gH2W8Xm",
-	"m/rt6efYjQOeMkdvBKw/3PzX6sF/LpZz8GobJ2t8bzHTKj8ta6fJNRorfVmMIp8u+UJkuOMyO/TKcrFa",
-	"LKd6HAUlX+QgJh1GG8NjovcAwmPAdgHUu2Xo8VjQj7w7CXuR5watHVt5yeZdrldPnjyM2Ziq9/iN+oNz",
-	"a5c1gDcOjRLV3SahM9JefkzzX7HSIo/VRzP4y3HKFw52woJBkYMohGSw9XEwucsY7EdK9nLi6jkhFeY/",
-	"H1LzkW3dCH65cPgNOTlm0q3R9fQ255VE5UByK7OVaAiI1Ec17aaStkQTLVIftI01D2li5Z8Y/4vTjczu",
-	"ri7+MS8hHBd0T+m6nzLTq6iNeseclKmOTR5JVk47UZ3QOvnnOmTEFH9tREZqU97/e87N2I3vZR5FYBay",
-	"3HHmEVYroD8uojkrl4Y6PD3qrbjL0K2Ltkl52wwUGPRutbQ2Fkz+7hasVBmnc+6VYINbzemdQo1SPM0A",
-	"tjw9rzd87tgewz8jxgv3LK4N4yJ+uQ7zM7WLo0nsKc7jdp6LjO7ZYRp89dt3L55f/HRn8hMuGaIiXHno",
-	"03BCDJdvfo61h58o0XSv42aPRx6p1akVskTRnPhoJax7nw2HqtOiROFN/970Jj+haIB8SWPIrpRZCYUw",
-	"GxompYVeHNApJ8LQm/RUCzSitaO+Yqzfs6oCfsSC0wWPUSf2qo3vfGMpwHLm99fusOqf/qw+NDSckUj/",
-	"UV6jgo3IrsBpluN70hMPtk5kV6cass/QkcpNkk2rCCJMIlBp+evqtNE7/uLd7fNWJa8RtOExhtLXAUB7",
-	"PA0/RyHdeTFIDxHTm2Zg/LSvPR0Aj7CfjuLzGHmxlED1MW+rWINXaKNbJxXOpM5KOFTZ/n3zH8t5cP+k",
-	"d1BpVcDhNNgJSeZymhyWDmqEdcK4E7HfS//222jLfmfUhBkugrKSOkB7QicwsNDhtZGAuJXi2k/dMxnQ",
-	"Q9t+cFr0HYtZa6TbX1Dv0zXrtVS/We/mI8pL1J7RaIS1O21yyhdCAb8CrfXZiPsoro/Cch8XxJbONZ5I",
-	"k2obGVbPtXJGVzwWKwqYHNee1COoCRpMQCHmrIFCySRSSFhupyHXWVujIrzUQokC6QfPI5TCLuB1iZDp",
-	"uhYqf6suqzBpQeaqS8ruAnytpCOlW7xVb9VzR3+waK49Bg/3pHGTBefClhstTA7dgJSyfjvpSti2VQVG",
-	"FqXrn8/CJf2kD7I7xQnwdVmbPejtW0W/JhOkoQ5pVe35WZExIdfdnJ6BTCimEhbw/TWaPWw9w0PaX358",
-	"29E1b5M1LBaL28vFW8UTXYbKcnPhZ63kWSOyEr95sFgyuKXjfqObSb2oZ6+eD4bMdbKiIY4LXYNKNDJZ",
-	"Jw8Xy8VDTimuZEidUc73fWGBkbL7DDLd7BlMVQXWaUM+RCfILmtv8BQG/LJNYSPovxkTj63h36bgWTxK",
-	"Di4wKgOKdgHPHZS6ysmlmUFn13CF2IB0ICwTdwRfDzap1fOcehuveTrm4R8sl58gv3Xm0H1jnUFRj0nl",
-	"PuVspBIcn3fSzIRabz5msh8tV3PzS6/h2Yju5pe+vfuljtTntNDWNelHQdnsA6nu3UE6i8JSkvm5+9U7",
-	"eufM+8LOetlD8wr3I+hyoNBPzGNSQHgieAEX3kmeBHTC2Kl3jgho+9f8NF1SnDQfHrPe0/k+6kS+n/1c",
-	"J46c8kJaB8jm9FbjjOOJMAcZZekwLneuOh/GSfCX5x24mGvrosNhbr2jRI15R1MWQqp1l4nQWjBthTb1",
-	"2Y1agi3Z9zD39MRR2iXAgyZ85gJ+l67UrfMLm8nRfLvj01MK2YvnP/702yvINdoFcGt32BUxNaMN7HRb",
-	"5aFugEHuGygvGg93T7s6sbd0oGRa5ylL01RfPPqcCAz0GH2eOuJEZ0SNjunQP+Itpz7iivCmqXgkd6ZF",
-	"qojJOvnQIueEkI2p9HXldIzObhAXGTV4Q7NwWzdydXonG/XubwbNp7mUwG1FgmLEot1LciOED2F9Z8Bw",
-	"afpUxDTUVthYGYPNHkTI5L6Hah0DTiqn+5z3zG+NeHrwq9fwhl+V2W75GQOjV873gWjddzrff70idWg2",
-	"CcC3Ewg9mlrn9aCK0OX4kiFJ3GOFC047sciZQA7661XoIrTPD9oU6Hwi657vltLdeosJHwu1cJkvf1tZ",
-	"OTRP4fIfl5zQeGAMf/bPbrDSO7j858X/XpxdTgFwXqFQHXd5V1J65g8NUpm8jmQg/9fk2NvDnFRL9QJV",
-	"4cpkvZoC5Wumlm6vHcksNEnWQu3DcmiHBu8FWh4IUwwM4NU77N1tGm+bflEIjSh6bmaKqDBEaJP3A5E0",
-	"ATULeOV5R9uzED2JOsYPNRWnwudXvbNU02gOBH09jyC93VocV7FuM79epoQeWVMtW8aoj6jUnk0tcE4o",
-	"rwfjMldLkipuvNTVcrkcarGKaPF1q+NgazHTNvqLfqmm8UQoUqazaGnEs2cfew759lNZ77zSNnRvmVbK",
-	"M0udu8JoLbejfa0flbchXUpHgxkL9VOBbTe9AN8FfmixxSl0/9vo5sK/OUUuI4RG0QNAhqT4l0ttMyWv",
-	"u5K0UPC3BZ+fiB7d/VL/hdjY+d8ran9tb6PO58FqtvN5/91GNBW9FDWmEGb/FPw22X9R4Desh67fUxe+",
-	"/6+l73SYayXl0sFnMWE4mDp18B3JVwzBgZSZAFS8HPsCAXgh9lT8QSi7QzOMvJf8zRF7wBnhPzKarQX/",
-	"c/HLS/AUHn9JhCIrwS+7Uv8Dgc1Z0DvFq7QUWuVk5eNQVBUayOKxajyXRk6VIa/zbNaFLw9i3DdstCuh",
-	"FNfUyPguZbbQwLNOKjd8xk+VWoOt9K7aA+8FbbiBfQplV7wlV7ZLvze87IGFN46vNUUM71LvKl2vB9mo",
-	"33jPVZJhopj/NDD9vO6qW3P/hYNJ+UrTIODYTXNHH9jjSA18PKqBTx4/+sI18OYblf+1IBwtwWfrYPg0",
-	"SiuE4QsEd4a9B8U9tHm/9018UJKZzJ5ONiCg8/VM3r2uZ0P+B5pCD3n1R92trhbwaPkt7Eo/L2LHfRpy",
-	"vZ8dHQjmqaaR8qb+mjn1zc9zTtz6y9yLly44sYSPyAYrpo5dOmxKoon5uj4rsvnRP3zfa/t9sdI7PrqQ",
-	"12ihVUw2efGxFejfcuZ5v9P7itNWt2qfY3KkA/4U+Z5oalavs/6sCxujme85+0iZ8vYTG4nwZD91tUpJ",
-	"VXSb8QVcZk3LeyMmB7lY8oMFL7lDAk6HTCKVQ88y6BqVO93lnEIUnwL9wrBXUFrYIKk2w1K+qV/5J09q",
-	"jcMXc/Ndccc9Zk172D+LqtKZ5a8MQ1wlabKpdHaVpEndOrzpt56ZQeFiX1jPVDvuwH1Cndz9s8rfalj9",
-	"Ht9V+iZKLbnpYsZGm9r3NJeFpo6mgoYUu/Q9TgorctwD/3z4YCSmbY6btpgfkTtVH9wxLr+73x1V75J7",
-	"iP7X4go9PgLOj4N/sOlm4A923H+8I8vxjne2X+ymFO/tbh9cStvvnNeDRfC/rZ4snzz8966dHm98CQSt",
-	"qZJ1ciYaecbf7JICQeOPccvyMqSbmWqRlaH/DQjia06h+oY3Tv2GTRrw/49A2FAHjvmwl/AfwuTSXg3O",
-	"HhPhUyFdJ9PVUWm6LmhwSN/uREidY0Zi8FrPSETEHrHr/H9c7EpdDe3Sc7e3727/LwAA//8=",
+	"xFtfc9tGkv8qXdh9uKtCKMr2+Rz65RRdEvvKcVSW49RV7LKGQJOYFTADzwxEcV367lvdMwABYmDS/1Yv",
+	"iSkC0z39v3/d/Jhkuqq1QuVssviYGLS1Vhb5w0vtftGNyunfmVYOlaN/irouZSac1OrkH1Yr+pvNCqwE",
+	"/evvBlfJIvnbye7gE/+tPflFyLIxmNzd3aVJjjYzsqZjkkXyukCDIC0oDbbJCnCFVOtZcpcmr3DVWPy3",
+	"cPHcQSaU0g6WCLlW+BSUZk6gEBayQqg15rBsHGwK4cAVCBVaK9YISlRomeE/lGhcoY3854hrh7fupC6F",
+	"3OPXbWtMFol1Rqp1jLOXGjKDOSonRWlT0AY2Rqs1aMVU79JwGmvuXJclZs6Tr42u0TjplboyiPn75daF",
+	"j9pUwiWLRCr3+FGStpxI5XCNhg82+KGRhg77a/D6u+5pvfwHZo7ufq4bFaWb0Re9q04R8M/Fjv55tcLM",
+	"yRs812ol12MShWYCQ8H9WaAr0IAI2gMnrtEC8mEgHGiV4Wx38aXWJQpFBK9xG9FNmmgj116BqJqKmM5x",
+	"JZrSJWmykiUmaYLqRhqtKlJ7mqxKsU7SJCsb69AkaVKXDZ2QJkrn2LvsjobVjckweh2DgLcic+U29a4i",
+	"LAggwiBUDtJZKCWZLla128JKGwj82d49d6RuRNlgzAiHiiFptA93MugYTVn6MbW17jZSV3Ccw5TbB2On",
+	"v8TNhbB2o03E5ureN52hd39Mk0qqF6jWrkgWp+kBJrrXolzoHC+dcI2NGX5VCyeXZUSbr7BEYdHCptAW",
+	"4eziuQVhEGytr1GRtvBWVDW9mjyYPZydnqbwcDafncb0mGnjKQ5pXBidobXa2BSWW/jQaCdgw2bk2qCr",
+	"FbtAJ6NcN0u240BENdWSfDVNcuHE+1yaqGO0hLWJ8PFCVtKBXoGuUbG5WrZXq7NrdDaFOcgVNOpa6Y0a",
+	"cDMVmtJkrcd0ftVgvFhTsFvrsGIywmSFdJi5xuBQsGt9OnvwePaEvKa5PRFV3qe2u10prUOF/m7SYWUP",
+	"ZZrfa1Qvwlt0QjhSGCO29LnCSpvt+Ao/UXglUfkHWG8li2+st6dfIjcOOxS/OiFg9eH2f04f/PdsPmVe",
+	"Te1khe8tZlrlx+WONLlBY6VPzlHLp0u+EBluONn3tTKfnc7mySGv5IvsyKR9b2PzGPHdM+GhwbYO1Kml",
+	"r/GY0w+0O3J7kecGrR1Kec7inS9Onzx5GJMx1RDDN6oPzi1cVgPeOjRKlIdFQmekHf0Y5xecfoj3gSnv",
+	"XYBzbc/Pe5lxoMuP0/c4itP+YWlLNsb2vvu8wlKLPFZsmN43+/lTONgICwZFDmItJPtMJ4PRVYZE927Q",
+	"0Ymx+wqdkArz33Z5bk/CbuBFuXD4A9lqzDJWRlfj25yXEpUDyXXhSqIhf6KitG6WpbQFmmjG/6BtrBJL",
+	"Eyv/ifFvnK5ldlil/jFPIRwXeE/pup8S00VURp1ijgq4+yKPGI3TTpRH1KH+udYyYoy/NiIjtil9fZ1y",
+	"M1bje5lHLTALwXo/gAqrFdCXs2jozaWhclkPClUu2XTjojVn3tRxd6+ktTFn8ne3YKXKOCtx4QlLXGnO",
+	"UuRqlKmoobLF8emp5nOH8uh/jRivPybt2rBdxC/X2vxECmZvElvy87icpzyjfbYfzS/++OnF88tnB2O4",
+	"cEnfKsKV+zoNJ8Ts8s1vsVr7E5UG3Wu/ZuX+UWp1bKIvUNRHPloK695n/Q71OC9ReNu9N77JMxQ1kC6p",
+	"p9sUMitgLcySOnNpoSMHdMqRZuhFeqwEatHYQXk05O+sLIEfseD0mnvSI0vu2hfwsRBgOfL7a7e26p/+",
+	"onI61M0RT/9V3qCCpciuwWmm40vrIw+2TmTXxwqyi9CRzE2UTaPIRBiRodTy+ew00Tv+7tXt41YpbxC0",
+	"4W6MwtfOgLZ4nP3s949Bi4F68JhOND3hp13uaQ1wz/bTgX/uW14sJFB+zJsyVqeutdGNkwonQmcpHKps",
+	"+77+r/m0cT/TGyi1WsPuNNgISeJymhSW9nKEdcK4I22/o/7jj9HO46DXhFY0YmUFVYD2iEqgJ6HdawMC",
+	"cSnFuR+rZ4R2hO5jp7ToOxazxki3vaTap+05Kqn+sF7Ne/ihqDw81OIYFC+EAn4FGuujEddRnB+F5Tou",
+	"kC2cqz0qKdUq0nOfa+WMLrm7V+QwOS48QkqmJqi/AoWYMwcKJSNyIWC5jYZcZ02FiuylEkqskT54OKQQ",
+	"dgavC4RMV5VQ+Vt1VYaGETJXXlF0F+BzJR0p3eytequeO/rCornxNri7J3XNTDgXtlhqYXJo+7yU+dtI",
+	"V8CqKUswcl247vksXNIDFiDbU5wAn5e12YJevVX0ZxJBGvKQVuWWnxUZo5vtzekZyIRiRGQGP9+g2cLK",
+	"w2XE/dXHty329TZZwGw2u7uavVXcmGaoLBcXvtVKzmqRFfjDg9mcjVs6rjfa1tqTOrt43uuVF8kp9aKc",
+	"6GpUopbJInk4m88eckhxBZvUCcV8XxeuMZJ2zyDT9ZaNqSzBOm1Ih+gEyWXhBZ5CD6y3KSwF/TdjFLcx",
+	"/NcUPCRKwcEFYKiHd8/guYNClzmpNDPo7AKuEWuQDoRlFJTM1xub1Op5TrWN5zwdDjUezOefmCTozKH7",
+	"wTqDohoi9F3IWUol2D8PYvZktV58PBZ4ND+d6l86Dk8GswN+6cfDL7UTEg4LTVURf+SU9TZMKLw6iGex",
+	"thRkfmv/9I7eOfG6sJNa9qZ5jduB6bKj0CcGhckhPKo+g0uvJI9lOmHsWDt7aL79PD2NJz5H9Yf7I4Rx",
+	"fx9VIt/PfqkSB0p5Ia0DZHF6qXHE8Xieg4yidGiXW1Wd9/0k6Ms7yyF9BZdilUkLy0aWeYhJxEEXdTn+",
+	"WZAuhUblaEIdiSt5C1dYfbh9f8UQJIWasSLpRheBn6/U4adU18OsJrQUhPLt1OR2h/b08ZJHNn01nHwk",
+	"ydydeDSISyxtI1rZMcnok+VRzSAMglC4mcFZ+xiXojwUdeCBMfpkvLuPVeEBsYt2uFQLIyp0jFj/Nerd",
+	"PQXiPPWerA3/XzcuKJ+BMcUjE1ckLarXwna7msWZBtOeGj89Vnk3MpJHnxZVo2wL1N1DFL10ugbRMsMD",
+	"C6pfOfMQU3HLOGQKr1j/HElFhXk7DqEDF22pgNaCaUq0qS8/qGZfkfPsgIkOoE7bCqVnS3TmDP4MKuXx",
+	"9OhovtD+6Snl1Mvnvz774wJyjXYG3HvtJuOMnZK56KbMQ2EHBoNgOgNtpbW1dKBk3PUpU9NUAPr04ESY",
+	"dMVM+ZAR+55Q74G5eFuXjJl5w2QT/tAgJ+1gw1SbJmksfbRImcioA+uLhfuuQSxOD8LF775jROzg70g8",
+	"HMDc9+I3ZOF9sz6Q0ch6dJgST3hMTXW/jdWZlJxEKLV8k9NwPgOpnO6KkjM/I9/F1PYNvxhg21WPmDF6",
+	"5nzQQ+t+0vn2+1WRw8h6d2y87KQhA4YRgsQ9lqBBaUdWoSag9/56JboILvuLNmt0PpC1z7crOO0YnRFZ",
+	"C5Vwma9PV7J0aJ7C1d+uOKBxPg1f+2eXWOoNXP398v8vT67GBnBeolDtcOFQUDrzhwaqXRLdi0D+22+a",
+	"R79daGm3eCKR5ZneUI++DUPoDRq8F9PyhjC2gZ55dQp7d5fG6+TfFUIt1h14Orao0OVrk3eIhTTBamZw",
+	"4QcDtoMJuynHuEY+1nxe6Y2lnFYLa0HfTFuQXq0sDrNYu4e0mPNyi6wol81j2GSUajfuWOMUUV5DiNM8",
+	"nRNVceupns7n8z4XpxEuvm927I0VpzoGvui3aheONEWKdBatlZo6h27Ic/epqHdeahuqt0wr5aHfVl0B",
+	"+5KrwV6Ix7JWIVxSpxGI+mLfNsuOgK8CPzTYRNq7/zW6vvRvji030h30p1bfvUVoryQtrHmH6csD0aPD",
+	"L3X7sEPl/6yo/LWdjFqdB6nZVufdflg0FL3kRiyAcyn4rRW/ueQ3OXZVv8cWff1fSV/p8DCEmEt7S4Ch",
+	"ORgrtbev9h1dsEdlwgEVT6+/gQNeii0lfxDKbtBMtOvOCL9SOZkL/u/y95fgMXbem0SRFeCn0an/QMbm",
+	"LOiN4ll3Co1ysvR+KMoSDWRxX/WoCitVhrjOvVnrvtyIcd2w1K6AQtxQIeOrlMlEA2ctVS74PKrgtAZb",
+	"6k25BR7c23AD+xSKNnlLzmxXfrB/1RkW3jq+1thieNnhUOp63YtG3UrKVCbpB4rpRej0y6qrdg/lMw4m",
+	"5ktNjYBjNU0dvRvvRHLg40EOfPL40TfOgbc/qPzznHCwpTKZB8MKplYI/RfI3NnsvVHcQ5n3Z1fEByZ5",
+	"1NDNewwIaHU9EXd5BNFCdP2N4Lpx0f6CA4mPp2atnUNyeY/K6LI3QGtxOXuNnGjHTnOJ7mK3bXw4d34L",
+	"ZO2Y/vQzw3hvxfpr+tO+4Cy6f1uy/jr4DwMOPDU2nW5nb6rJXPOLXDdml9B/1e1SwwwezX+ETeGBih5c",
+	"nPkqZwcEj63tTfU9k/mb36aix8pf5n7QWc5oYUu6t3zQwpq7GXq0IripTtbZNOYUfkZju00ipTd89Fre",
+	"oIVGMcrpyceWY75Kmefdtsd3bPPbJawpCFE64F/83NMAk9lrpT+pwtpoBhpDkP/ErDo82bX7jVJSrdud",
+	"qRlcZXXDGwWMSnOVxg+uef0pZP60D2FTHebhLV2hcsernHOX4lOgWyXpGJQWlkisTcDjb6oL/+S3ySst",
+	"6J3VzW4zSZSlziyv0Qe/StJkWersOkmTqnF42+3DZAaFi/2QaaLM4hzmM/no7l9Ud532y67Hh2quEVNz",
+	"rvYZKtSm8sX01VpTKV1CTYxd+eI6hVNS3AP/fFgljHGb47JZT2MzLasPDuA07+53e6FTyT14/2txjd4+",
+	"gp3vO39vB4oNv7f99Nc7khxv/0w2Km177LXdbgoV0nZz8UVvReg/Tp/Mnzz8z7aPG+4CkRE0pkwWyYmo",
+	"5Qn/KIUYCBx/jEuWp3Bts16JrAiNV7AgvubYVN/wLkK3eyEN+J/ihd2lMNzYDcT8imQu7XXv7OEEZkyk",
+	"LaHbPCpNW373Dunq7AiauA+F9V7roLAI2b2xDv+wcVPosi+Xrsq6e3f3rwAAAP//",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

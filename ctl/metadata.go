@@ -360,8 +360,8 @@ func (s *session) configsCommand() *cobra.Command {
 				continue
 			}
 			from := string(r.Origin)
-			if r.Source != "" && r.Source != from {
-				from += " " + r.Source
+			if r.Source != "" {
+				from = r.Source
 			}
 			if err := p.row(r, r.Key, text(r.Value), from, r.Hot); err != nil {
 				return err

@@ -37,7 +37,7 @@ func newMonitor(alarms *engine.Alarms, g gauges, cfg *config.Config) *monitor {
 	return m
 }
 
-// configure sets the watermarks and intervals; the next look is at once.
+// configure sets the watermarks and intervals.
 func (m *monitor) configure(cfg *config.Config) {
 	m.cfg.Store(cfg)
 	select {
@@ -46,74 +46,83 @@ func (m *monitor) configure(cfg *config.Config) {
 	}
 }
 
-// run looks at every figure at its interval until ctx ends.
+// look is one figure: how often it is read, and what is made of it.
+type look struct {
+	key   string // of the interval
+	read  func() (share float64, ok bool)
+	judge func(cfg *config.Config, share float64)
+
+	at    time.Time // of the last reading
+	share float64
+	known bool
+}
+
+// run reads every figure at its interval until ctx ends. A change of the
+// configuration judges what was read last anew.
 func (m *monitor) run(ctx context.Context) {
-	type look struct {
-		key  string
-		at   time.Time
-		what func(*config.Config)
-	}
+	g := m.gauges
 	looks := []*look{
-		{key: "os_mon.cpu_check_interval", what: m.lookProcessor},
-		{key: "os_mon.mem_check_interval", what: m.lookMemory},
-		{key: "vm_mon.check_interval", what: m.lookConnections},
+		{key: "os_mon.cpu_check_interval", read: g.processor, judge: m.judgeProcessor},
+		{key: "os_mon.mem_check_interval", read: g.memory, judge: m.judgeMemory},
+		{key: "os_mon.mem_check_interval", read: g.process, judge: m.judgeProcess},
+		{key: "vm_mon.check_interval", read: g.connections, judge: m.judgeConnections},
 	}
-	m.gauges.processor() // the first share is that since now
+	g.processor() // the first share is that since now
+	start := time.Now()
+	for _, l := range looks {
+		l.at = start
+	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	<-timer.C
-	for _, l := range looks {
-		l.at = time.Now().Add(m.cfg.Load().Duration(l.key))
-	}
 	for {
-		now := time.Now()
-		next := now.Add(time.Hour)
-		for _, l := range looks {
-			if !l.at.After(now) {
-				l.what(m.cfg.Load())
-				l.at = now.Add(m.cfg.Load().Duration(l.key))
-			}
-			if l.at.Before(next) {
-				next = l.at
-			}
-		}
-		timer.Reset(time.Until(next))
 		select {
 		case <-ctx.Done():
 			return
 		case <-m.kick:
-			timer.Stop()
 			for _, l := range looks {
-				l.at = time.Time{}
+				if l.known {
+					l.judge(m.cfg.Load(), l.share)
+				}
 			}
 		case <-timer.C:
 		}
+		cfg, now := m.cfg.Load(), time.Now()
+		next := now.Add(time.Hour)
+		for _, l := range looks {
+			due := l.at.Add(cfg.Duration(l.key))
+			if !due.After(now) {
+				if l.share, l.known = l.read(); l.known {
+					l.judge(cfg, l.share)
+				}
+				l.at = now
+				due = now.Add(cfg.Duration(l.key))
+			}
+			if due.Before(next) {
+				next = due
+			}
+		}
+		timer.Reset(next.Sub(now))
 	}
 }
 
-func (m *monitor) lookProcessor(cfg *config.Config) {
-	if share, ok := m.gauges.processor(); ok {
-		m.judge("cpu_high_watermark", "Processors busy", "processor load", share,
-			cfg.Float("os_mon.cpu_high_watermark"), cfg.Float("os_mon.cpu_low_watermark"))
-	}
+func (m *monitor) judgeProcessor(cfg *config.Config, share float64) {
+	m.judge("cpu_high_watermark", "Processors busy", "processor load", share,
+		cfg.Float("os_mon.cpu_high_watermark"), cfg.Float("os_mon.cpu_low_watermark"))
 }
 
-func (m *monitor) lookMemory(cfg *config.Config) {
-	if share, ok := m.gauges.memory(); ok {
-		mark := cfg.Float("os_mon.sysmem_high_watermark")
-		m.judge("system_memory_high_watermark", "Memory short", "memory in use", share, mark, mark)
-	}
-	if share, ok := m.gauges.process(); ok {
-		mark := cfg.Float("os_mon.procmem_high_watermark")
-		m.judge("process_memory_high_watermark", "Broker needs much memory", "memory of this process", share, mark, mark)
-	}
+func (m *monitor) judgeMemory(cfg *config.Config, share float64) {
+	mark := cfg.Float("os_mon.sysmem_high_watermark")
+	m.judge("system_memory_high_watermark", "Memory short", "memory in use", share, mark, mark)
 }
 
-func (m *monitor) lookConnections(cfg *config.Config) {
-	if share, ok := m.gauges.connections(); ok {
-		m.judge("too_many_processes", "Connections near the descriptor limit", "connections of those that the descriptor limit allows", share,
-			cfg.Float("vm_mon.process_high_watermark"), cfg.Float("vm_mon.process_low_watermark"))
-	}
+func (m *monitor) judgeProcess(cfg *config.Config, share float64) {
+	mark := cfg.Float("os_mon.procmem_high_watermark")
+	m.judge("process_memory_high_watermark", "Broker needs much memory", "memory of this process", share, mark, mark)
+}
+
+func (m *monitor) judgeConnections(cfg *config.Config, share float64) {
+	m.judge("too_many_processes", "Connections near the descriptor limit", "connections of those that the descriptor limit allows", share,
+		cfg.Float("vm_mon.process_high_watermark"), cfg.Float("vm_mon.process_low_watermark"))
 }
 
 // judge raises an alarm above the high mark and clears it below the low one;

@@ -2,216 +2,209 @@ package acl
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
 
-// kind is the kind of an Erlang term, as far as rules need them.
-type kind int
-
+// The kinds of terms.
 const (
-	atom kind = iota
+	atom = iota
 	text
 	tuple
 	list
 )
 
-// term is one term with the line it began on.
+// term is an Erlang term.
 type term struct {
-	kind  kind
-	text  string
-	items []term
+	kind  int
 	line  int
+	word  string // of an atom or text
+	elems []*term
 }
 
-func (t term) isAtom(name string) bool { return t.kind == atom && t.text == name }
-
-// String writes the term for an error.
-func (t term) String() string {
+func (t *term) String() string {
 	switch t.kind {
-	case text:
-		return fmt.Sprintf("%q", t.text)
 	case atom:
-		return t.text
+		return t.word
+	case text:
+		return strconv.Quote(t.word)
 	}
-	parts := make([]string, len(t.items))
-	for i, item := range t.items {
-		parts[i] = item.String()
+	parts := make([]string, len(t.elems))
+	for i, e := range t.elems {
+		parts[i] = e.String()
 	}
-	if t.kind == list {
-		return "[" + strings.Join(parts, ", ") + "]"
+	if t.kind == tuple {
+		return "{" + strings.Join(parts, ", ") + "}"
 	}
-	return "{" + strings.Join(parts, ", ") + "}"
+	return "[" + strings.Join(parts, ", ") + "]"
 }
 
-// parser reads terms, each ended by a full stop.
-type parser struct {
+// isAtom reports whether t is that atom.
+func (t *term) isAtom(word string) bool { return t.kind == atom && t.word == word }
+
+// maxDepth bounds how deep terms may lie in each other.
+const maxDepth = 32
+
+// scanner reads terms.
+type scanner struct {
 	name string
-	text string
+	text []byte
 	at   int
 	line int
 }
 
-func (p *parser) fail(format string, args ...any) error {
-	return fmt.Errorf("%s:%d: %s", p.name, p.line, fmt.Sprintf(format, args...))
+func (s *scanner) fail(format string, args ...any) error {
+	return &Error{s.name, s.line, fmt.Sprintf(format, args...)}
 }
 
-// skip passes over blanks and comments.
-func (p *parser) skip() {
-	for p.at < len(p.text) {
-		switch c := p.text[p.at]; {
+// blank skips white space and comments.
+func (s *scanner) blank() {
+	for ; s.at < len(s.text); s.at++ {
+		switch c := s.text[s.at]; {
 		case c == '\n':
-			p.line++
-			p.at++
-		case c == ' ' || c == '\t' || c == '\r':
-			p.at++
+			s.line++
 		case c == '%':
-			for p.at < len(p.text) && p.text[p.at] != '\n' {
-				p.at++
+			for s.at+1 < len(s.text) && s.text[s.at+1] != '\n' {
+				s.at++
 			}
-		default:
+		case c != ' ' && c != '\t' && c != '\r' && c != '\f':
 			return
 		}
 	}
 }
 
-// peek returns the next byte that means something, 0 at the end.
-func (p *parser) peek() byte {
-	p.skip()
-	if p.at == len(p.text) {
-		return 0
+// peek gives the next byte that is not blank, 0 at the end.
+func (s *scanner) peek() byte {
+	s.blank()
+	if s.at < len(s.text) {
+		return s.text[s.at]
 	}
-	return p.text[p.at]
+	return 0
 }
 
-// statement reads the next term with its full stop; ok is false at the end.
-func (p *parser) statement() (t term, ok bool, err error) {
-	if p.peek() == 0 {
-		return term{}, false, nil
+// statement reads a term and its full stop; nil at the end of the file.
+func (s *scanner) statement() (*term, error) {
+	if s.peek(); s.at == len(s.text) {
+		return nil, nil
 	}
-	if t, err = p.term(0); err != nil {
-		return term{}, false, err
+	t, err := s.term(0)
+	if err != nil {
+		return nil, err
 	}
-	if p.peek() != '.' {
-		return term{}, false, p.fail("a rule ends with a full stop, found %s", p.found())
+	if s.peek() != '.' {
+		return nil, s.fail("full stop expected after the rule that begins in line %d", t.line)
 	}
-	p.at++
-	return t, true, nil
+	s.at++
+	return t, nil
 }
 
-func (p *parser) found() string {
-	if p.peek() == 0 {
-		return "the end of the file"
+func (s *scanner) term(depth int) (*term, error) {
+	if depth > maxDepth {
+		return nil, s.fail("nested too deep")
 	}
-	r, _ := utf8.DecodeRuneInString(p.text[p.at:])
-	return fmt.Sprintf("%q", r)
-}
-
-func (p *parser) term(depth int) (term, error) {
-	c := p.peek()
-	t := term{line: p.line}
-	if depth > 2*maxDepth+4 {
-		return t, p.fail("too many brackets within each other")
-	}
-	var err error
+	c := s.peek()
+	t := &term{line: s.line}
 	switch {
 	case c == '{':
 		t.kind = tuple
-		t.items, err = p.sequence('}', depth)
+		return t, s.elements(t, '}', depth)
 	case c == '[':
 		t.kind = list
-		t.items, err = p.sequence(']', depth)
+		return t, s.elements(t, ']', depth)
 	case c == '"':
 		t.kind = text
-		t.text, err = p.quoted('"')
+		return t, s.quoted(t, '"')
 	case c == '\'':
-		t.text, err = p.quoted('\'')
-	case c == '<' && strings.HasPrefix(p.text[p.at:], `<<"`):
-		p.at += 2
+		return t, s.quoted(t, '\'')
+	case c == '<' && strings.HasPrefix(string(s.text[s.at:min(len(s.text), s.at+3)]), `<<"`):
 		t.kind = text
-		if t.text, err = p.quoted('"'); err == nil {
-			if !strings.HasPrefix(p.text[p.at:], ">>") {
-				return t, p.fail("a binary ends with >>")
-			}
-			p.at += 2
-		}
-	case c >= 'a' && c <= 'z':
-		begin := p.at
-		for p.at < len(p.text) && isWord(p.text[p.at]) {
-			p.at++
-		}
-		t.text = p.text[begin:p.at]
-	default:
-		return t, p.fail("expected a term, found %s", p.found())
-	}
-	return t, err
-}
-
-func isWord(c byte) bool {
-	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '@'
-}
-
-// sequence reads the terms of a tuple or a list.
-func (p *parser) sequence(end byte, depth int) ([]term, error) {
-	begin := p.line
-	p.at++
-	var items []term
-	if p.peek() == end {
-		p.at++
-		return items, nil
-	}
-	for {
-		t, err := p.term(depth + 1)
-		if err != nil {
+		s.at += 2
+		if err := s.quoted(t, '"'); err != nil {
 			return nil, err
 		}
-		items = append(items, t)
-		switch c := p.peek(); c {
+		if s.at+2 > len(s.text) || string(s.text[s.at:s.at+2]) != ">>" {
+			return nil, s.fail(">> expected after a binary")
+		}
+		s.at += 2
+		return t, nil
+	case c >= 'a' && c <= 'z':
+		from := s.at
+		for s.at < len(s.text) && (s.text[s.at] == '_' || s.text[s.at] == '@' || s.text[s.at] >= '0' && s.text[s.at] <= '9' ||
+			s.text[s.at] >= 'a' && s.text[s.at] <= 'z' || s.text[s.at] >= 'A' && s.text[s.at] <= 'Z') {
+			s.at++
+		}
+		t.word = string(s.text[from:s.at])
+		return t, nil
+	case c == 0 && s.at == len(s.text):
+		return nil, s.fail("file ends within a rule")
+	}
+	r, _ := utf8.DecodeRune(s.text[s.at:])
+	return nil, s.fail("unexpected %q", r)
+}
+
+// elements reads the elements of a tuple or list and its closing bracket.
+func (s *scanner) elements(t *term, end byte, depth int) error {
+	s.at++
+	if s.peek() == end {
+		s.at++
+		return nil
+	}
+	for {
+		e, err := s.term(depth + 1)
+		if err != nil {
+			return err
+		}
+		t.elems = append(t.elems, e)
+		switch s.peek() {
 		case ',':
-			p.at++
+			s.at++
 		case end:
-			p.at++
-			return items, nil
-		case 0:
-			return nil, p.fail("the bracket of line %d is not closed", begin)
+			s.at++
+			return nil
 		default:
-			return nil, p.fail("expected , or %c, found %s", end, p.found())
+			if s.at == len(s.text) {
+				return s.fail("file ends within a rule")
+			}
+			return s.fail("comma or %q expected", rune(end))
 		}
 	}
 }
 
 // quoted reads a string or a quoted atom.
-func (p *parser) quoted(quote byte) (string, error) {
-	begin := p.line
-	p.at++
+func (s *scanner) quoted(t *term, quote byte) error {
 	var b strings.Builder
-	for p.at < len(p.text) {
-		c := p.text[p.at]
-		p.at++
-		switch c {
-		case quote:
-			if !utf8.ValidString(b.String()) {
-				return "", p.fail("a string is not UTF-8")
+	for s.at++; s.at < len(s.text); s.at++ {
+		c := s.text[s.at]
+		switch {
+		case c == quote:
+			s.at++
+			t.word = b.String()
+			if !utf8.ValidString(t.word) {
+				return s.fail("text is not UTF-8")
 			}
-			return b.String(), nil
-		case '\n':
-			return "", p.fail("a string is not closed")
-		case '\\':
-			if p.at == len(p.text) {
-				return "", p.fail("the string of line %d is not closed", begin)
+			return nil
+		case c == '\n':
+			return s.fail("text is not closed at the end of the line")
+		case c == '\\':
+			if s.at++; s.at == len(s.text) {
+				return s.fail("file ends within a text")
 			}
-			switch e := p.text[p.at]; e {
+			switch c := s.text[s.at]; c {
 			case 'n':
 				b.WriteByte('\n')
 			case 't':
 				b.WriteByte('\t')
+			case 's':
+				b.WriteByte(' ')
+			case '\\', '"', '\'':
+				b.WriteByte(c)
 			default:
-				b.WriteByte(e)
+				return s.fail("unknown escape in a text")
 			}
-			p.at++
 		default:
 			b.WriteByte(c)
 		}
 	}
-	return "", p.fail("the string of line %d is not closed", begin)
+	return s.fail("file ends within a text")
 }

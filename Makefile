@@ -24,3 +24,15 @@ tools/sdk/node_modules: tools/sdk/package-lock.json
 # sdk generates a TypeScript client of each document and runs it, and the Go example, against a node built from this tree.
 sdk: tools/sdk/node_modules
 	npm --prefix tools/sdk run sdk
+
+.PHONY: bench bench-peers
+
+# bench runs the Go benchmarks with their allocations. BENCH chooses among them.
+BENCH ?= .
+bench:
+	go test -run '^$$' -bench '$(BENCH)' -benchmem ./engine/...
+
+# bench-peers measures brokers that run already, round by round: PEERS="name=host:port:pid ...". BENCH_FLAGS are those of
+# tools/mqload/sidebyside.sh: rounds, seconds, scenarios.
+bench-peers:
+	tools/mqload/sidebyside.sh $(BENCH_FLAGS) $(PEERS)

@@ -15,7 +15,7 @@ func (t *Table) Reference(w io.Writer) error {
 	var b bytes.Buffer
 	b.WriteString(referenceHead)
 	group := ""
-	for _, k := range t.keys {
+	for _, k := range t.grouped() {
 		if g := groupOf(k); g != group {
 			group = g
 			fmt.Fprintf(&b, "\n## %s\n\n| key | type | default | effect | what it does |\n|---|---|---|---|---|\n", group)
@@ -52,6 +52,20 @@ Durations are written with units (` + "`500ms`, `30s`, `1h30m`, `7d`" + `), size
 A text, list or address without a value (` + "`key =`" + `) takes back what a lower layer set. Keys marked *at once* take effect while the node runs,
 the others at the next start.
 `
+
+// grouped returns the keys with those of a group together, in the order in
+// which the groups appear first.
+func (t *Table) grouped() []*Key {
+	first := map[string]int{}
+	for _, k := range t.keys {
+		if _, seen := first[groupOf(k)]; !seen {
+			first[groupOf(k)] = len(first)
+		}
+	}
+	out := slices.Clone(t.keys)
+	slices.SortStableFunc(out, func(a, b *Key) int { return cmp.Compare(first[groupOf(a)], first[groupOf(b)]) })
+	return out
+}
 
 func groupOf(k *Key) string {
 	if k.Plugin != "" {
@@ -118,7 +132,7 @@ func (t *Table) Example(w io.Writer) error {
 	var b bytes.Buffer
 	b.WriteString("## Configuration of a Lacewing node. Every line shows a default; take the # away to change it.\n")
 	group := ""
-	for _, k := range t.keys {
+	for _, k := range t.grouped() {
 		if g := groupOf(k); g != group {
 			group = g
 			fmt.Fprintf(&b, "\n##%s\n## %s\n##%s\n", strings.Repeat("-", 70), group, strings.Repeat("-", 70))

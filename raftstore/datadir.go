@@ -12,7 +12,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// dirFormat is the version of the layout of the directory:
+// dirFormat is the version of the layout of the data directory:
 //
 //	lock        held by the node that runs
 //	format      this version
@@ -21,7 +21,7 @@ import (
 //	raft/       log, votes and snapshots
 const dirFormat = 1
 
-// dataDir is a directory of metadata that this process holds.
+// dataDir is a data directory that this process holds.
 type dataDir struct {
 	path   string
 	lock   *os.File
@@ -29,14 +29,14 @@ type dataDir struct {
 	seal   *sealer
 }
 
-// holdDir takes a directory, making what is not there.
+// holdDir takes a data directory, making what is not there.
 func holdDir(path string) (*dataDir, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
-		return nil, fmt.Errorf("make the directory of metadata: %w", err)
+		return nil, fmt.Errorf("make the data directory: %w", err)
 	}
 	lock, err := os.OpenFile(filepath.Join(path, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("the directory of metadata cannot be written: %w", err)
+		return nil, fmt.Errorf("the data directory cannot be written: %w", err)
 	}
 	d := &dataDir{path: path, lock: lock}
 	if err := d.fill(); err != nil {
@@ -48,6 +48,10 @@ func holdDir(path string) (*dataDir, error) {
 func (d *dataDir) fill() error {
 	if err := lockFile(d.lock); err != nil {
 		return fmt.Errorf("%w: %s (%v)", ErrInUse, d.path, err)
+	}
+	// The file tells an operator who holds the lock.
+	if _, err := d.lock.WriteAt([]byte(fmt.Sprintf("%-20d\n", os.Getpid())), 0); err != nil {
+		return fmt.Errorf("the data directory cannot be written: %w", err)
 	}
 	if err := d.checkFormat(); err != nil {
 		return err
@@ -77,7 +81,7 @@ func (d *dataDir) checkFormat() error {
 	n, err := strconv.Atoi(strings.TrimSpace(string(b)))
 	switch {
 	case err != nil || n < 1:
-		return fmt.Errorf("%s holds no format: is %s a directory of metadata?", filepath.Join(d.path, "format"), d.path)
+		return fmt.Errorf("%s holds no format: is %s a data directory?", filepath.Join(d.path, "format"), d.path)
 	case n > dirFormat:
 		return fmt.Errorf("%w: format %d, this release knows %d: %s", ErrNewer, n, dirFormat, d.path)
 	}
@@ -91,13 +95,13 @@ func (d *dataDir) keep(name string, make func() []byte) ([]byte, error) {
 	b, err := os.ReadFile(path)
 	if err == nil || !errors.Is(err, fs.ErrNotExist) {
 		if err != nil {
-			return nil, fmt.Errorf("read the directory of metadata: %w", err)
+			return nil, fmt.Errorf("read the data directory: %w", err)
 		}
 		return b, nil
 	}
 	b = make()
 	if err := writeWhole(path, b); err != nil {
-		return nil, fmt.Errorf("write the directory of metadata: %w", err)
+		return nil, fmt.Errorf("write the data directory: %w", err)
 	}
 	return b, nil
 }
@@ -118,6 +122,16 @@ func writeWhole(path string, b []byte) error {
 		return err
 	}
 	return syncDir(filepath.Dir(path))
+}
+
+// heldBy is the error of a lock that another process holds.
+func heldBy(lock *os.File) error {
+	pid := make([]byte, 20)
+	n, _ := lock.ReadAt(pid, 0) // without a number the line is a little poorer
+	if who := strings.TrimSpace(string(pid[:n])); who != "" {
+		return fmt.Errorf("its lock is held by process %s", who)
+	}
+	return errors.New("its lock is held")
 }
 
 func (d *dataDir) release() error { return d.lock.Close() }

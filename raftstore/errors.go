@@ -22,8 +22,8 @@ var (
 
 // Errors of [Open].
 var (
-	ErrInUse = errors.New("the directory of metadata is used by another node")
-	ErrNewer = errors.New("the metadata were written by a newer release")
+	ErrInUse = errors.New("the data directory is used by another node")
+	ErrNewer = errors.New("written by a newer release")
 )
 
 // outcome is what applying a command has come to. It is kept in snapshots:

@@ -27,8 +27,9 @@ const Cluster = ""
 
 // Options say where a store is and how large it may grow. Dir is needed.
 type Options struct {
-	// Dir is a directory of the store's own, such as metadata in the data
-	// directory of the node; made when it is not there. The store locks it.
+	// Dir is the data directory; made when it is not there. The store locks it
+	// as long as it is open. Its own there are lock, format, node_id, seal.key
+	// and raft.
 	Dir    string
 	Logger *slog.Logger // nil: nothing is logged
 	Limits Limits
@@ -85,7 +86,7 @@ type Store struct {
 	closeErr  error
 }
 
-// Open takes the directory and starts the store. It returns when the node
+// Open takes the data directory and starts the store. It returns when the node
 // leads (without peers) or knows a leader, and every write that was ever
 // acknowledged can be read. Errors: [ErrInUse], [ErrNewer], [ErrNoLeader], and
 // those of the file system.
@@ -237,7 +238,7 @@ func (s *Store) awaitLeader(most time.Duration) error {
 	}
 }
 
-// Close stops the store and lets go of the directory. It is idempotent.
+// Close stops the store and lets go of the data directory. It is idempotent.
 func (s *Store) Close() error {
 	s.closeOnce.Do(func() {
 		var errs []error

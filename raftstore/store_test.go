@@ -55,8 +55,8 @@ func reopen(t testing.TB, s *Store) *Store {
 
 func TestOpenTwice(t *testing.T) {
 	s := open(t, Options{})
-	if _, err := Open(Options{Dir: s.dir.path}); !errors.Is(err, ErrInUse) {
-		t.Fatalf("second node on the directory: got %v, want %v", err, ErrInUse)
+	if _, err := Open(Options{Dir: s.dir.path}); !errors.Is(err, ErrInUse) || !strings.Contains(err.Error(), fmt.Sprint("process ", os.Getpid())) {
+		t.Fatalf("second node on the directory: got %v, want %v and the process", err, ErrInUse)
 	}
 	id := s.NodeID()
 	if again := reopen(t, s); again.NodeID() != id {

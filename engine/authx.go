@@ -69,8 +69,7 @@ func (c *Conn) stepped(b *Batch, hs *handshake, step AuthStep) Next {
 	first := c.session == nil
 	switch {
 	case step.Code == packet.ContinueAuthentication: // [MQTT-4.12.0-2]
-		c.sendAuth(b, packet.Auth{Code: step.Code, Method: hs.connect.AuthMethod, Data: step.Data})
-		return ReadOn
+		return c.sendAuth(b, packet.Auth{Code: step.Code, Method: hs.connect.AuthMethod, Data: step.Data})
 	case step.Code.Failed() && first: // [MQTT-4.12.0-4]
 		return c.refuse(b, step.Code)
 	case step.Code.Failed(): // [MQTT-4.12.1-2]
@@ -83,15 +82,23 @@ func (c *Conn) stepped(b *Batch, hs *handshake, step AuthStep) Next {
 		return c.admit(b, hs, step.Decision)
 	}
 	c.hs = nil
-	c.sendAuth(b, packet.Auth{Code: packet.Success, Method: c.method, Data: step.Data})
-	return ReadOn
+	return c.sendAuth(b, packet.Auth{Code: packet.Success, Method: c.method, Data: step.Data})
 }
 
-func (c *Conn) sendAuth(b *Batch, a packet.Auth) {
-	c.send(b, a.Append(nil, c.version))
+// sendAuth sends a step of an exchange. A client whose limit leaves no room for it is refused [MQTT-3.1.2-24].
+func (c *Conn) sendAuth(b *Batch, a packet.Auth) Next {
+	p := a.Append(nil, c.version)
+	switch {
+	case c.session == nil && c.hs.connect.MaximumPacketSize > 0 && len(p) > int(c.hs.connect.MaximumPacketSize):
+		return c.refuse(b, packet.PacketTooLarge)
+	case c.session != nil && c.tooLarge(p):
+		return c.fail(b, packet.PacketTooLarge)
+	}
+	c.send(b, p)
 	b.counts[PacketsAuth]++
 	b.counts[AuthSent]++
 	c.traceOut(b, packet.TypeAuth, 0, a.Code)
+	return ReadOn
 }
 
 // handleAuth handles AUTH: the next step of an exchange, or the start of a re-authentication [MQTT-4.12.1-1].

@@ -45,7 +45,7 @@ func (c *Conn) handleConnect(b *Batch, flags byte, body []byte) Next {
 	z := c.zone.load()
 	if err != nil {
 		// 5.0: CONNACK with the reason; 3.x: only a level that is not served is told [MQTT-3.1.4-1] [MQTT-3.1.2-2].
-		if p.Version == packet.V5 || packet.CodeOf(err) == packet.UnsupportedProtocolVersion && p.Version != 0 {
+		if p.Version == packet.V5 || packet.CodeOf(err) == packet.UnsupportedProtocolVersion {
 			c.hs = hs
 			hs.fill(c)
 			return c.refuse(b, packet.CodeOf(err))
@@ -293,6 +293,11 @@ func (c *Conn) admit(b *Batch, hs *handshake, d Decision) Next {
 		c.will = newWill(p.Will, c.mountpoint, r)
 	}
 	c.limits = newLimits(c.l.options(), z, b.now)
+	if c.maxPacket > 0 { // it may leave no room for the answer [MQTT-3.1.2-24]
+		if ack := c.connack(hs, z, false); c.tooLarge(ack.Append(nil, c.version)) {
+			return c.refuse(b, packet.PacketTooLarge)
+		}
+	}
 
 	o, code := e.open(b, c, hs)
 	if code != packet.Success {
@@ -341,6 +346,14 @@ func (c *Conn) admit(b *Batch, hs *handshake, d Decision) Next {
 
 // sendConnack queues CONNACK 0x00 [MQTT-3.1.4-4] [MQTT-3.1.4-5] [MQTT-3.2.0-1]. c.mu is held.
 func (c *Conn) sendConnack(b *Batch, hs *handshake, z *Zone, present bool) {
+	ack := c.connack(hs, z, present)
+	c.queue(b, ack.Append(nil, c.version))
+	b.counts[PacketsConnack]++
+	c.traceOut(b, packet.TypeConnack, 0, packet.Success)
+}
+
+// connack is the answer to a client that is let in.
+func (c *Conn) connack(hs *handshake, z *Zone, present bool) packet.Connack {
 	p := &hs.connect
 	ack := packet.Connack{SessionPresent: present} // [MQTT-3.2.2-2] [MQTT-3.2.2-3]
 	if c.version == packet.V5 {
@@ -367,10 +380,11 @@ func (c *Conn) sendConnack(b *Batch, hs *handshake, z *Zone, present bool) {
 		}
 		ack.AuthMethod, ack.AuthData = p.AuthMethod, hs.data // [MQTT-4.12.0-5] [MQTT-4.12.0-6]
 	}
-	c.queue(b, ack.Append(nil, c.version))
-	b.counts[PacketsConnack]++
-	c.traceOut(b, packet.TypeConnack, 0, packet.Success)
+	return ack
 }
+
+// tooLarge tells whether a packet is larger than the client takes [MQTT-3.1.2-24].
+func (c *Conn) tooLarge(p []byte) bool { return c.maxPacket > 0 && len(p) > int(c.maxPacket) }
 
 // receiveMaximum is what CONNACK announces: how many QoS>0 publications of the client may be open.
 func (z *Zone) receiveMaximum() uint16 {

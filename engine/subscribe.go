@@ -123,7 +123,11 @@ func (c *Conn) handleSubscribe(b *Batch, flags byte, body []byte) Next {
 		b.counts[SubscribeAuthError]++
 	}
 	b.e.weighSubs(s)
-	c.send(b, ack.Append(nil, c.version)) // [MQTT-3.8.4-1]
+	answer := ack.Append(nil, c.version)
+	if c.tooLarge(answer) { // one code for each filter, and nothing to leave out
+		return c.fail(b, packet.PacketTooLarge)
+	}
+	c.send(b, answer) // [MQTT-3.8.4-1]
 	b.counts[PacketsSuback]++
 	c.traceOut(b, packet.TypeSuback, p.PacketID, ack.Codes[0])
 	s.pump(b, c)
@@ -141,8 +145,8 @@ func (c *Conn) subscribe(b *Batch, f packet.Subscription, id uint32) packet.Reas
 	if rest, local := topic.CutLocal(filter); local && !topic.ValidFilter(rest) {
 		return packet.TopicFilterInvalid
 	}
-	x := Subscription{Filter: filter, Share: group, QoS: f.QoS, NoLocal: f.NoLocal, RetainAsPublished: f.RetainAsPublished,
-		RetainHandling: f.RetainHandling, ID: id}
+	x := Subscription{Filter: filter, Share: group, QoS: min(f.QoS, z.MaxQoS), // [MQTT-3.2.2-10]
+		NoLocal: f.NoLocal, RetainAsPublished: f.RetainAsPublished, RetainHandling: f.RetainHandling, ID: id}
 	if c.version != packet.V5 && c.bridge {
 		x.RetainAsPublished = true
 	}
@@ -313,7 +317,11 @@ func (c *Conn) handleUnsubscribe(b *Batch, flags byte, body []byte) Next {
 		ack.Codes = append(ack.Codes, c.unsubscribe(b, filter)) // [MQTT-3.11.3-1]
 	}
 	b.e.weighSubs(c.session)
-	c.send(b, ack.Append(nil, c.version)) // [MQTT-3.10.4-4]
+	answer := ack.Append(nil, c.version)
+	if c.tooLarge(answer) {
+		return c.fail(b, packet.PacketTooLarge)
+	}
+	c.send(b, answer) // [MQTT-3.10.4-4]
 	b.counts[PacketsUnsuback]++
 	c.traceOut(b, packet.TypeUnsuback, p.PacketID, ack.Codes[0])
 	return ReadOn

@@ -197,6 +197,23 @@ func TestReasonStringsFit(t *testing.T) {
 	}
 }
 
+// TestLongAnswersFit: SUBACK and UNSUBACK have a code for each filter and
+// nothing that can be left out; the broker sends none that is too large.
+func TestLongAnswersFit(t *testing.T) {
+	only5(t, "MQTT-3.1.2-24")
+	var subscribe []filter
+	var unsubscribe []string
+	for i := range 100 {
+		name := fmt.Sprint("t/", unique(), i)
+		subscribe, unsubscribe = append(subscribe, filter{name, 0}), append(unsubscribe, name)
+	}
+	for _, b := range [][]byte{subscribeBytes(v5, 1, nil, subscribe...), unsubscribeBytes(v5, 1, nil, unsubscribe...)} {
+		c := shared(t).connect(t, session{v: v5, props: props{num(propMaximumPacketSize, 64)}})
+		c.write(b)
+		c.closed(0x95, 0x97, 0x80, 0x83)
+	}
+}
+
 // TestMaximumPacketSizeOfBroker exceeds it, with PUBLISH and with CONNECT.
 func TestMaximumPacketSizeOfBroker(t *testing.T) {
 	only5(t, "MQTT-3.2.2-15", "MQTT-4.13.1-1")

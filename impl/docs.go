@@ -180,7 +180,7 @@ func (d *Docs) script() []byte {
   layout: "StandaloneLayout",
   deepLinking: true,
   displayOperationId: true,
-  docExpansion: "none",
+  docExpansion: "list",
   defaultModelsExpandDepth: -1,
   validatorUrl: null
 });

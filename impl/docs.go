@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -24,9 +25,10 @@ const docsBase = "/api-docs/"
 // Docs serves the OpenAPI documents and Swagger UI over them. It needs no network and no credentials:
 //
 //	/api-docs/                                the pages, with a selector for all documents
-//	/api-docs/{v2,v3,v3-code}.{json,yaml}     each document under a fixed name
+//	/api-docs/{v2,v3,v3-code,node}.{json,yaml} each document under a fixed name
 //	/api/v2/openapi.{json,yaml}               the document of that version,
-//	/api/v3/openapi.{json,yaml}               for v3 in the dialect in force
+//	/api/v3/openapi.{json,yaml}               for v3 in the dialect in force,
+//	/api/node/openapi.{json,yaml}             and of the control of this node
 type Docs struct {
 	dialect func() openapi.Document
 	files   map[string]func() docFile // by path; v3's own path is resolved for each request
@@ -40,11 +42,14 @@ type docFile struct {
 	gzipped     []byte // body, compressed; nil for small files
 }
 
+// shown are the documents of the pages, in their order.
+var shown = append(slices.Clone(openapi.Documents), openapi.Node)
+
 // NewDocs lists what is served; a file is prepared when it is first asked for. dialect says which v3 document is in
 // force; it is asked for each request.
 func NewDocs(dialect func() openapi.Document) *Docs {
 	d := &Docs{dialect: dialect, files: make(map[string]func() docFile)}
-	for _, doc := range openapi.Documents {
+	for _, doc := range shown {
 		d.files[docsBase+string(doc)+".json"] = once("application/json", doc.JSON)
 		d.files[docsBase+string(doc)+".yaml"] = once("application/yaml", func() ([]byte, error) { return doc.YAML(), nil })
 	}
@@ -101,6 +106,8 @@ func (d *Docs) fixed(path string) string {
 		return docsBase + string(openapi.V2) + path[len(path)-5:]
 	case "/api/v3/openapi.json", "/api/v3/openapi.yaml":
 		return docsBase + string(d.dialect()) + path[len(path)-5:]
+	case "/api/node/openapi.json", "/api/node/openapi.yaml":
+		return docsBase + string(openapi.Node) + path[len(path)-5:]
 	}
 	return path
 }
@@ -155,16 +162,19 @@ func (d *Docs) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
 }
 
-// script starts Swagger UI with all documents, that of the dialect in force first among the two of v3.
+// script starts Swagger UI with all documents, that of the dialect in force first.
 func (d *Docs) script() []byte {
 	type entry struct {
 		URL  string `json:"url"`
 		Name string `json:"name"`
 	}
-	names := map[openapi.Document]string{openapi.V2: "REST API v2", openapi.V3Items: "REST API v3, items dialect", openapi.V3Code: "REST API v3, code dialect"}
+	names := map[openapi.Document]string{
+		openapi.V2: "REST API v2", openapi.V3Items: "REST API v3, items dialect", openapi.V3Code: "REST API v3, code dialect",
+		openapi.Node: "Node API (dashboard listener)",
+	}
 	inForce := d.dialect()
 	entries := []entry{{docsBase + string(inForce) + ".yaml", names[inForce] + " (in force)"}}
-	for _, doc := range openapi.Documents {
+	for _, doc := range shown {
 		if doc != inForce {
 			entries = append(entries, entry{docsBase + string(doc) + ".yaml", names[doc]})
 		}

@@ -45,7 +45,8 @@ func TestDocsServeEveryDocument(t *testing.T) {
 	s := newDocs(t, &dialect)
 	paths := []struct{ path, title string }{
 		{"/api-docs/v2", "Lacewing REST API v2"}, {"/api-docs/v3", "Lacewing REST API v3"},
-		{"/api-docs/v3-code", "Lacewing REST API v3, code dialect"},
+		{"/api-docs/v3-code", "Lacewing REST API v3, code dialect"}, {"/api-docs/node", "Lacewing node API"},
+		{"/api/node/openapi", "Lacewing node API"},
 		{"/api/v2/openapi", "Lacewing REST API v2"}, {"/api/v3/openapi", "Lacewing REST API v3"},
 	}
 	check := func(path, title string) {
@@ -106,7 +107,7 @@ func TestDocsPageIsOffline(t *testing.T) {
 		t.Errorf("the script names another host: %s", script)
 	}
 	urls := regexp.MustCompile(`"url":"([^"]+)"`).FindAllStringSubmatch(script, -1)
-	if len(urls) != 3 || urls[0][1] != "/api-docs/v3.yaml" {
+	if len(urls) != 4 || urls[0][1] != "/api-docs/v3.yaml" {
 		t.Errorf("documents %q", urls)
 	}
 	for _, u := range urls {

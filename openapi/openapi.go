@@ -14,20 +14,21 @@ import (
 // Document names a published document.
 type Document string
 
-// The documents. V3Code is derived from V3Items by tools/dialect.
+// The documents. V3Code is derived from V3Items by tools/dialect. Node is ours alone: it has no public document behind it.
 const (
 	V2      Document = "v2"
 	V3Items Document = "v3"
 	V3Code  Document = "v3-code"
+	Node    Document = "node"
 )
 
-// Documents lists them in the order in which they are offered to readers.
+// Documents lists those of the REST APIs in the order in which they are offered to readers.
 var Documents = []Document{V2, V3Items, V3Code}
 
-//go:embed v2.yaml v3.yaml v3-code.yaml
+//go:embed v2.yaml v3.yaml v3-code.yaml node.yaml
 var files embed.FS
 
-// YAML is the document as written. It panics for a name that is not one of Documents.
+// YAML is the document as written. It panics for a name that is none of the above.
 func (d Document) YAML() []byte {
 	b, err := files.ReadFile(string(d) + ".yaml")
 	if err != nil {

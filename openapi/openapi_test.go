@@ -40,7 +40,7 @@ func table(t *testing.T, name string) [][]string {
 }
 
 func TestDocumentsAreValid(t *testing.T) {
-	for _, d := range Documents {
+	for _, d := range append(slices.Clone(Documents), Node) {
 		t.Run(string(d), func(t *testing.T) {
 			if err := load(t, d).Validate(context.Background()); err != nil {
 				t.Error(err)
@@ -50,7 +50,7 @@ func TestDocumentsAreValid(t *testing.T) {
 }
 
 func TestJSONHoldsWhatYAMLHolds(t *testing.T) {
-	for _, d := range Documents {
+	for _, d := range append(slices.Clone(Documents), Node) {
 		t.Run(string(d), func(t *testing.T) {
 			raw, err := d.JSON()
 			if err != nil {

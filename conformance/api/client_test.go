@@ -129,7 +129,7 @@ func (c client) call(r request) answer {
 		Status: a.status, Header: a.header,
 		Options: &openapi3filter.Options{IncludeResponseStatus: true, MultiError: true},
 	}
-	in.SetBodyString(a.text)
+	in.SetBodyBytes([]byte(a.text))
 	if err := openapi3filter.ValidateResponse(context.Background(), in); err != nil {
 		c.t.Errorf("%s: the answer does not fit the specification: %v\n%d %s", a.what, err, a.status, a.text)
 	}

@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
-# Builds the release packages into dist/: a tar.gz for each system, deb and rpm for Linux, checksums.
+# Builds the release packages into dist/ (or $OUT): a tar.gz for each system, deb and rpm for Linux, checksums.
 # TARGETS may narrow the list, e.g. TARGETS="linux/amd64".
 set -euo pipefail
 cd "$(dirname "$0")/.."
 version=$(cat VERSION)
 targets=${TARGETS:-linux/amd64 linux/arm64 linux/arm darwin/amd64 darwin/arm64}
-out=dist
+out=${OUT:-dist}
 rm -rf "$out"
 mkdir -p "$out/stage"
+out=$(cd "$out" && pwd)
 tools/licences.sh >"$out/stage/THIRD-PARTY-LICENCES"
 go run . config example >"$out/stage/lacewing.conf"
-go build -C tools/gen -o "$PWD/$out/stage/nfpm" github.com/goreleaser/nfpm/v2/cmd/nfpm
+go build -C tools/gen -o "$out/stage/nfpm" github.com/goreleaser/nfpm/v2/cmd/nfpm
 for target in $targets; do
 	os=${target%/*} arch=${target#*/} label=$arch
 	[ "$arch" = arm ] && label=armv7

@@ -9,6 +9,8 @@ import (
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/getkin/kin-openapi/routers"
+
+	"github.com/lacewing-mqtt/lacewing/openapi"
 )
 
 // operation is one call of a specification: a method and a path template.
@@ -19,7 +21,7 @@ type operation struct {
 	route    *routers.Route
 	body     *openapi3.Schema // of the JSON body; nil without one
 	query    map[string]bool  // the parameters that the query is declared to have
-	shape    string           // of the answer, for the code dialect
+	shape    openapi.Shape    // of the answer, for the code dialect
 	// dashboard operations are offered to admin users only; open ones to
 	// everybody who reaches a listener that offers them.
 	dashboard, open bool
@@ -61,7 +63,8 @@ func newOperations(doc *openapi3.T, prefix string, collapse bool) *operations {
 					Spec: doc, Path: path, PathItem: item, Method: method, Operation: o,
 				},
 			}
-			op.shape, _ = o.Extensions["x-lacewing-shape"].(string)
+			shape, _ := o.Extensions["x-lacewing-shape"].(string)
+			op.shape = openapi.Shape(shape)
 			if on, ok := o.Extensions["x-lacewing-listeners"].([]any); ok {
 				op.dashboard = !slices.Contains(on, "api")
 			}

@@ -119,7 +119,11 @@ func (s *Server) coded(f gen3.StrictHandlerFunc, _ string) gen3.StrictHandlerFun
 			return result, err
 		}
 		m := matched(c.Request().Context())
-		writeJSON(c.Response(), http.StatusOK, v3.Code(m.op.shape, result))
+		answer, err := m.op.shape.Code(result)
+		if err != nil {
+			return nil, err
+		}
+		writeJSON(c.Response(), http.StatusOK, answer)
 		return nil, nil
 	}
 }

@@ -3,7 +3,6 @@ package v3
 import (
 	"errors"
 	"net/http"
-	"reflect"
 
 	gen "github.com/lacewing-mqtt/lacewing/gen/v3"
 	"github.com/lacewing-mqtt/lacewing/impl/admin"
@@ -18,42 +17,10 @@ const (
 	Coded Dialect = "code"  // 3.0 and later: always 200 with code, data and meta
 )
 
-// The shapes of an answer, which the specification says of every operation
-// (x-lacewing-shape).
-const (
-	shapeDone   = "done"   // success without data
-	shapePage   = "page"   // rows and where they stand
-	shapeResult = "result" // a code in both dialects
-)
-
-// envelope is an answer of the code dialect.
+// envelope is a failure in the code dialect.
 type envelope struct {
 	Code    gen.ResultCode `json:"code"`
 	Message string         `json:"message,omitempty"`
-	Data    any            `json:"data,omitempty"`
-	Meta    *gen.PageMeta  `json:"meta,omitempty"`
-}
-
-// Code makes the answer of the code dialect from the result of a handler and
-// the shape that its operation has.
-func Code(shape string, result any) any {
-	switch shape {
-	case shapeDone:
-		return envelope{}
-	case shapeResult:
-		return result
-	case shapePage:
-		page := reflect.ValueOf(result)
-		m := page.FieldByName("Meta").Interface().(gen.PageMeta)
-		return envelope{Data: page.FieldByName("Items").Interface(), Meta: &m}
-	}
-	if app, union := result.(gen.LookupApp200JSONResponse); union {
-		result = gen.AppOrNothing(app) // the response type has no encoder of its own
-	}
-	return struct {
-		Code gen.ResultCode `json:"code"`
-		Data any            `json:"data"`
-	}{Data: result}
 }
 
 // form is what a failure looks like.

@@ -12,6 +12,7 @@ import (
 // nobody.
 type Batch struct {
 	e       *Engine
+	shard   *counterShard     // where Flush adds counts
 	counts  [NumMetrics]int64 // of this round
 	now     int64             // ns since the epoch, read once a round; 0 between rounds
 	touched []*Conn           // have output that this Batch will write
@@ -22,6 +23,7 @@ type Batch struct {
 	nodes  []*filterNode // scratch of match
 	seen   map[*Session]int32
 	name   []byte // scratch: a topic name
+	alias  []byte // scratch: the topic of an alias
 
 	in     packet.Publish // decoded
 	ack    packet.Ack
@@ -39,7 +41,8 @@ type Batch struct {
 
 // NewBatch makes the scratch of one driver goroutine.
 func (e *Engine) NewBatch() *Batch {
-	return &Batch{e: e, seen: map[*Session]int32{}}
+	shard := &e.counters[e.batchCount.Add(1)%counterShards]
+	return &Batch{e: e, shard: shard, seen: map[*Session]int32{}}
 }
 
 // borrow gives a Batch for work outside of drivers; giveBack flushes it.
@@ -88,7 +91,7 @@ func (b *Batch) flushUrgent() {
 
 // publishCounts adds the counters of the round to the engine's.
 func (b *Batch) publishCounts() {
-	shard := &b.e.counters[uint64(b.now/1000)%uint64(len(b.e.counters))]
+	shard := b.shard
 	for i, n := range b.counts {
 		if n != 0 {
 			shard[i].Add(n)

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"encoding/base32"
 	"math/rand/v2"
@@ -40,12 +41,16 @@ func (c *Conn) dispatchEarly(b *Batch, h packet.Header, body []byte) Next {
 func (c *Conn) handleConnect(b *Batch, flags byte, body []byte) Next {
 	hs := &handshake{}
 	p := &hs.connect
+	body, c.bridge = cutBridge(body)
 	err := p.Decode(0, flags, body)
 	c.version = p.Version
+	if p.Version == 0 && bytes.HasPrefix(body, []byte("\x00\x04MQTT")) { // level 0
+		c.version = packet.V311
+	}
 	z := c.zone.load()
 	if err != nil {
 		// 5.0: CONNACK with the reason; 3.x: only a level that is not served is told [MQTT-3.1.4-1] [MQTT-3.1.2-2].
-		if p.Version == packet.V5 || packet.CodeOf(err) == packet.UnsupportedProtocolVersion {
+		if p.Version == packet.V5 || packet.CodeOf(err) == packet.UnsupportedProtocolVersion && c.version != 0 {
 			c.hs = hs
 			hs.fill(c)
 			return c.refuse(b, packet.CodeOf(err))
@@ -69,6 +74,18 @@ func (c *Conn) handleConnect(b *Batch, flags byte, body []byte) Next {
 		return c.beginAuth(b, hs)
 	}
 	return c.authenticate(b, hs)
+}
+
+// cutBridge clears the upper bit of the protocol level, by which bridges of mosquitto say what they are. body is copied then.
+func cutBridge(body []byte) (cleared []byte, bridge bool) {
+	for _, name := range []string{"\x00\x04MQTT", "\x00\x06MQIsdp"} {
+		if len(body) > len(name) && string(body[:len(name)]) == name && body[len(name)]&0x80 != 0 {
+			body = bytes.Clone(body)
+			body[len(name)] &^= 0x80
+			return body, true
+		}
+	}
+	return body, false
 }
 
 // fill takes over what others may keep; the packet lies in the read buffer.

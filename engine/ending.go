@@ -21,6 +21,9 @@ func (c *Conn) end(b *Batch, x ending) {
 	}
 	e := b.e
 	e.wheel.stop(&c.timer)
+	if !x.noWill {
+		c.signWill(e)
+	}
 	s, mine, over, w := e.leave(b, c, x)
 
 	c.mu.Lock()

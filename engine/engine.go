@@ -72,6 +72,7 @@ type Engine struct {
 	gauges               gauges
 	counters             [counterShards]counterShard
 	batches              sync.Pool
+	batchCount           atomic.Uint32
 	pumps                pumpList
 	workers              workers
 	sysDue, heartbeatDue int64 // used by Advance only

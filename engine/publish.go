@@ -20,7 +20,7 @@ func (c *Conn) handlePublish(b *Batch, flags byte, body []byte) Next {
 	b.counts[MessagesQoS0Received+2*Metric(p.QoS)]++
 	z := c.zone.load()
 	if c.version == packet.V5 {
-		if code := c.resolve(p, z); code != packet.Success {
+		if code := c.resolve(b, p, z); code != packet.Success {
 			return c.fail(b, code)
 		}
 	}
@@ -104,7 +104,7 @@ func gate(gates []func(*Message) (bool, packet.ReasonCode), m *Message) (handled
 }
 
 // resolve applies the rules of 5.0: topic alias, subscription identifiers.
-func (c *Conn) resolve(p *packet.Publish, z *Zone) packet.ReasonCode {
+func (c *Conn) resolve(b *Batch, p *packet.Publish, z *Zone) packet.ReasonCode {
 	if len(p.SubscriptionIDs) > 0 { // [MQTT-3.3.4-6]
 		return packet.ProtocolError
 	}
@@ -119,7 +119,8 @@ func (c *Conn) resolve(p *packet.Publish, z *Zone) packet.ReasonCode {
 		if !ok {
 			return packet.ProtocolError
 		}
-		p.Topic = []byte(name)
+		b.alias = append(b.alias[:0], name...)
+		p.Topic = b.alias
 		return packet.Success
 	}
 	if z.MaxTopicLen > 0 && len(p.Topic) > z.MaxTopicLen {
@@ -266,13 +267,18 @@ func (b *Batch) unmatched(m *Message, en *topicEntry) {
 
 // deliverShared gives the message of k to one member of g, other than not [MQTT-4.8.2-3].
 func (b *Batch) deliverShared(k *cast, g *shareGroup, not *Session) bool {
-	u := g.pick(b, b.e.settings.Load().SharedStrategy, k.m.From, not)
-	if u == nil {
-		return false
+	for range 3 { // a member may end before it takes the message
+		u := g.pick(b, b.e.settings.Load().SharedStrategy, k.m.From, not)
+		if u == nil {
+			return false
+		}
+		d := u.delivery()
+		if u.s.deliver(b, k, &d, g, "") {
+			return true
+		}
+		not = u.s
 	}
-	d := u.delivery()
-	d.noLocal = false
-	return u.s.deliver(b, k, &d, g, "")
+	return false
 }
 
 // redispatch gives a message of a share group that a session did not acknowledge before it ended to another member.

@@ -101,7 +101,6 @@ func (x *retainedExpiry) fire(b *Batch) {
 		}
 		return v
 	})
-	b.counts[MessagesExpired]++
 	x.r.e.gauges.retained.set(int64(x.r.names.Len()))
 }
 
@@ -111,7 +110,21 @@ type retainedFeed struct {
 	u       *sub
 	cursor  topic.Cursor
 	pending []*retained // found and not delivered
-	done    bool
+	done    bool        // there is nothing more to find
+	ended   bool        // out of Session.feeds
+	again   bool        // begin anew
+}
+
+// startFeed has u get the retained messages. If old, which u replaces, still gets its own, that begins anew: what a client that
+// does not read can make grow is bounded by its subscriptions. s.mu is held.
+func (s *Session) startFeed(u, old *sub) {
+	if old != nil && old.feed != nil && !old.feed.ended {
+		u.feed = old.feed
+		u.feed.u, u.feed.again = u, true
+		return
+	}
+	u.feed = &retainedFeed{u: u}
+	s.feeds = append(s.feeds, u.feed)
 }
 
 // feedChunk is how many retained messages are looked up at a time.
@@ -127,10 +140,13 @@ func (e *Engine) feed(b *Batch, s *Session) {
 	}
 	s.feeding = true
 	f := s.feeds[0]
+	if f.again {
+		*f = retainedFeed{u: f.u}
+	}
+	filter, _ := topic.CutLocal(f.u.Filter)
 	s.mu.Unlock()
 
 	if len(f.pending) == 0 && !f.done {
-		filter, _ := topic.CutLocal(f.u.Filter)
 		if e.retainer.options.Load() == nil {
 			f.done = true
 		} else {
@@ -166,7 +182,7 @@ func (s *Session) feedLocked(b *Batch, c *Conn, f *retainedFeed) (more bool) {
 			f.pending = f.pending[i:]
 			return false // an acknowledgement goes on
 		}
-		if r.expires != 0 && r.expires <= b.now {
+		if r.expires != 0 && r.expires <= b.now || f.u.NoLocal && r.m.From == s.clientID {
 			continue
 		}
 		k := &b.fed
@@ -180,7 +196,11 @@ func (s *Session) feedLocked(b *Batch, c *Conn, f *retainedFeed) (more bool) {
 		k.sh = nil
 	}
 	f.pending = nil
+	if f.again {
+		return true
+	}
 	if f.done {
+		f.ended = true
 		s.feeds[0] = nil
 		s.feeds = s.feeds[1:]
 		if len(s.feeds) == 0 {

@@ -14,7 +14,8 @@ type sub struct {
 	Subscription
 	name string // as the client wrote it, behind the mountpoint
 	s    *Session
-	ids  *[]uint32 // the identifier as deliveries want it; nil without one
+	feed *retainedFeed // of retained messages; guarded by Session.mu
+	ids  *[]uint32     // the identifier as deliveries want it; nil without one
 
 	node  *filterNode
 	group *shareGroup // nil for an ordinary subscription

@@ -223,6 +223,10 @@ func (s *Session) armRetry(b *Batch, c *Conn, z *Zone) {
 // fire is called by the wheel: retries, time-outs of PUBREL, will delay, session expiry, trimming.
 func (s *Session) fire(b *Batch) {
 	s.mu.Lock()
+	if s.dead {
+		s.mu.Unlock()
+		return
+	}
 	z := s.policy()
 	s.armed = false
 	next := int64(0)

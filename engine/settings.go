@@ -174,7 +174,7 @@ func DefaultZone() Zone {
 		MaxClientIDLen:       1024,
 		MaxTopicLen:          4096,
 		MaxQoS:               2,
-		MaxTopicAlias:        65535,
+		MaxTopicAlias:        64,
 		MaxTopicAliasOut:     16,
 		MaxInflight:          32,
 		RetryInterval:        20 * time.Second,

@@ -148,7 +148,7 @@ func (c *Conn) subscribe(b *Batch, f packet.Subscription, id uint32) packet.Reas
 	x := Subscription{Filter: filter, Share: group, QoS: min(f.QoS, z.MaxQoS), // [MQTT-3.2.2-10]
 		NoLocal: f.NoLocal, RetainAsPublished: f.RetainAsPublished, RetainHandling: f.RetainHandling, ID: id}
 	if c.version != packet.V5 && c.bridge {
-		x.RetainAsPublished = true
+		x.RetainAsPublished, x.NoLocal = true, !shared
 	}
 	if shared && f.NoLocal { // [MQTT-3.8.3-4]
 		return packet.UnspecifiedError
@@ -244,7 +244,7 @@ func (e *Engine) addSub(b *Batch, s *Session, x Subscription) (existed bool, cod
 	if x.Share == "" && (x.RetainHandling == packet.RetainSend || x.RetainHandling == packet.RetainSendIfNew && !existed) &&
 		e.retainer.options.Load() != nil && e.retainer.names.Len() > 0 {
 		s.mu.Lock()
-		s.feeds = append(s.feeds, &retainedFeed{u: u})
+		s.startFeed(u, old)
 		s.mu.Unlock()
 	}
 	for _, h := range e.hooks.Load().sessionSubscribed {
@@ -292,6 +292,7 @@ func (e *Engine) cutSub(s *Session, name string) bool {
 	s.mu.Lock()
 	for i, f := range s.feeds {
 		if f.u.name == name {
+			f.ended = true
 			s.feeds = append(append([]*retainedFeed(nil), s.feeds[:i]...), s.feeds[i+1:]...)
 			break
 		}

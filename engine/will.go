@@ -10,10 +10,9 @@ import (
 // will is the message that a client leaves behind [MQTT-3.1.2-8] [MQTT-3.1.2-7]. It belongs to the connection, and to the
 // session while it waits for its delay.
 type will struct {
-	m         Message
-	delay     uint32 // seconds
-	superuser bool
-	info      *ClientInfo // who left it, for the access rules
+	m     Message
+	delay uint32      // seconds
+	info  *ClientInfo // who left it, for the access rules; nil where there are none
 }
 
 // newWill copies the will of a CONNECT.
@@ -28,6 +27,17 @@ func newWill(w *packet.Will, mountpoint string, r *ConnectRequest) *will {
 	}
 }
 
+// signWill notes who leaves the will, if there are rules to ask.
+func (c *Conn) signWill(e *Engine) {
+	c.mu.Lock()
+	w, ready := c.will, c.ready
+	c.mu.Unlock()
+	if w != nil && ready && (len(e.authorizers.get()) > 0 || e.settings.Load().ACLNoMatch == Deny) {
+		info := c.describe()
+		w.info = &info
+	}
+}
+
 // publishWill publishes a will once its time has come; the access rules are asked now.
 func (e *Engine) publishWill(b *Batch, s *Session, w *will) {
 	m := &w.m
@@ -35,7 +45,7 @@ func (e *Engine) publishWill(b *Batch, s *Session, w *will) {
 		return
 	}
 	m.At = time.Unix(0, b.now)
-	if w.info != nil && !w.superuser && !e.permitted(w.info, ActionPublish, m.Topic) {
+	if w.info != nil && !e.permitted(w.info, ActionPublish, m.Topic) {
 		e.log.Debug("will denied", "clientid", s.clientID, "topic", m.Topic)
 		b.counts[PublishAuthError]++
 		return

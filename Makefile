@@ -15,14 +15,14 @@ gen-check: gen
 	git diff --exit-code -- openapi/v3-code.yaml gen
 
 # lint-openapi checks the OpenAPI documents against the rules of openapi/redocly.yaml.
-lint-openapi: tools/sdk/node_modules
+lint-openapi: tools/sdk/node_modules/.setup-stamp
 	REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true npx --prefix tools/sdk redocly lint --config openapi/redocly.yaml
 
-tools/sdk/node_modules: tools/sdk/package-lock.json
-	npm ci --prefix tools/sdk && touch $@
+tools/sdk/node_modules/.setup-stamp: tools/sdk/package-lock.json
+	npm ci --prefix tools/sdk && cp $< $@
 
 # sdk generates a TypeScript client of each document and runs it, and the Go example, against a node built from this tree.
-sdk: tools/sdk/node_modules
+sdk: tools/sdk/node_modules/.setup-stamp
 	npm --prefix tools/sdk run sdk
 
 .PHONY: bench bench-peers

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"maps"
 
 	"github.com/lacewing-mqtt/lacewing/config"
 	"github.com/lacewing-mqtt/lacewing/plugins"
@@ -35,6 +36,7 @@ func (s *pluginStates) Stored(name string) (map[string]string, bool) {
 // values already.
 func (s *pluginStates) Store(ctx context.Context, name string, set map[string]string) error {
 	n := (*Node)(s)
+	set = n.overCluster(name, set)
 	var keys []string
 	for _, k := range n.table.Keys() {
 		if k.Plugin != name {
@@ -63,6 +65,7 @@ func (s *pluginStates) Config() *config.Config { return s.cfg.Load() }
 func (s *pluginStates) Preview(name string, set map[string]string) (*config.Config, error) {
 	n := (*Node)(s)
 	o := n.overrides()
+	set = n.overCluster(name, set)
 	for key := range o.Plugin {
 		if k, _, ok := n.table.Lookup(key); ok && k.Plugin == name {
 			delete(o.Plugin, key)
@@ -82,6 +85,20 @@ func (s *pluginStates) Preview(name string, set map[string]string) (*config.Conf
 		return nil, err
 	}
 	return next, nil
+}
+
+// overCluster completes the configuration of a plugin by the defaults of keys that
+// have a value for the whole cluster: a key left out has its default, and what the
+// cluster is told later holds over both.
+func (n *Node) overCluster(name string, set map[string]string) map[string]string {
+	out := maps.Clone(set)
+	for key := range n.store.View().Config(raftstore.Cluster) {
+		k, canonical, ok := n.table.Lookup(key)
+		if _, given := set[canonical]; ok && k.Plugin == name && !given && out != nil {
+			out[canonical] = k.Default
+		}
+	}
+	return out
 }
 
 func pairMap(pairs []raftstore.Pair) map[string]string {

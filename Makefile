@@ -1,7 +1,53 @@
 # Each target is one line deep; what a line does stands in the script or tool that it calls.
 TOOL = go tool -modfile=tools/gen/go.mod
 
-.PHONY: gen gen-check lint-openapi sdk
+.PHONY: build test race check check-rest setup lint fuzz conformance dist licences gen gen-check lint-openapi sdk
+
+# build makes the static binary, and proves that other systems still compile.
+build:
+	CGO_ENABLED=0 go build -o bin/lacewing .
+	CGO_ENABLED=0 GOOS=darwin GOARCH=arm64 go build -o /dev/null .
+	CGO_ENABLED=0 GOOS=windows GOARCH=amd64 go build -o /dev/null .
+	CGO_ENABLED=0 GOOS=linux GOARCH=arm GOARM=7 go build -o /dev/null .
+
+# test gets what the tests need and runs them all.
+test: setup
+	go test -shuffle=on ./...
+
+# setup gets what the tests need beyond Go, where it may, and names what it could not get.
+setup:
+	tools/setup.sh
+
+# race runs the tests of everything that shares memory under the race detector.
+race:
+	go test -race -shuffle=on -short ./config ./ctl ./engine/... ./impl/... ./node ./plugins/... ./raftstore ./conformance/mqtt
+
+# check is what has to hold before a change lands; check-rest is check without the tests, for CI, which runs them first.
+check: test check-rest
+check-rest: gen-check lint build race sdk
+
+# lint is gofmt, go vet, staticcheck and the rules of the OpenAPI documents.
+lint: lint-openapi
+	test -z "$$(gofmt -l $$(git ls-files '*.go' ':!gen/*'))"
+	go vet ./...
+	$(TOOL) staticcheck ./...
+
+# fuzz runs every fuzz target for FUZZTIME.
+FUZZTIME ?= 10s
+fuzz:
+	tools/fuzz.sh $(FUZZTIME)
+
+# conformance prints what the suites cover: statements of MQTT, documented examples, clients of others.
+conformance: setup
+	go test -v -count=1 ./conformance/... | grep -v -e '^=== ' -e '^ *--- PASS' -e '^time='
+
+# dist builds the release packages into dist/.
+dist:
+	tools/dist.sh
+
+# licences prints the licences of all linked modules.
+licences:
+	tools/licences.sh
 
 # gen writes everything that is derived from the OpenAPI documents.
 gen:

@@ -112,12 +112,12 @@ func (a *Alarms) publish(al Alarm, what string) {
 }
 
 // queueAlarm raises or clears the alarm of a session whose queue passed a watermark.
-func (e *Engine) queueAlarm(s *Session, raise bool) {
+// Its words are those that 2.3 has for it.
+func (e *Engine) queueAlarm(s *Session, raise bool, summary string) {
 	id := "queue_high_watermark." + s.clientID
 	if !raise {
 		e.alarms.Clear(id)
 		return
 	}
-	e.alarms.Raise(Alarm{ID: id, Severity: "warning", Title: "Message queue of session " + s.clientID + " is long",
-		Summary: "the queue has passed the high watermark"})
+	e.alarms.Raise(Alarm{ID: id, Severity: "warning", Title: "Queue " + s.clientID + " high-water mark", Summary: summary})
 }

@@ -166,7 +166,7 @@ type event struct {
 	s      *Session
 	m      *shared // held
 	slot   slot    // of evRedispatch
-	reason string
+	reason string // of evDropped; summary of evQueueAlarm
 	alarm  bool
 }
 
@@ -202,7 +202,7 @@ func (b *Batch) settle() {
 				h(ev.s.clientID, &ev.m.Message, ev.reason)
 			}
 		case evQueueAlarm:
-			b.e.queueAlarm(ev.s, ev.alarm)
+			b.e.queueAlarm(ev.s, ev.alarm, ev.reason)
 		case evRedispatch:
 			b.redispatch(ev.s, ev.slot)
 		}

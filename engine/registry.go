@@ -223,7 +223,7 @@ func (e *Engine) terminate(b *Batch, s *Session, reason string) {
 	}
 	b.settle()
 	if alarmed {
-		e.queueAlarm(s, false)
+		e.queueAlarm(s, false, "")
 	}
 	if w != nil { // the session ends before the delay does [MQTT-3.1.2-8]
 		e.publishWill(b, s, w)

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -72,9 +73,10 @@ func (s *Session) enqueue(b *Batch, sl slot, z *Zone) {
 	sl.m.hold()
 	s.queue.push(priority, sl)
 	s.enqueued++
-	if !s.alarmed && z.MaxQueueLen > 0 && float64(s.queue.n) > b.e.settings.Load().QueueHighMark*float64(z.MaxQueueLen) {
+	if mark := b.e.settings.Load().QueueHighMark * float64(z.MaxQueueLen); !s.alarmed && z.MaxQueueLen > 0 && float64(s.queue.n) > mark {
 		s.alarmed = true
-		b.events = append(b.events, event{kind: evQueueAlarm, s: s, alarm: true})
+		b.events = append(b.events, event{kind: evQueueAlarm, s: s, alarm: true,
+			reason: fmt.Sprintf("queue len %d > high_watermark %.0f", s.queue.n, mark)})
 	}
 }
 

@@ -157,7 +157,7 @@ func (n *Node) start(ctx, background context.Context) error {
 	if err := n.firstUsers(ctx); err != nil {
 		return err
 	}
-	if err := n.startEngine(background); err != nil {
+	if err := n.startEngine(); err != nil {
 		return err
 	}
 	if err := n.startAdmin(); err != nil {
@@ -166,6 +166,12 @@ func (n *Node) start(ctx, background context.Context) error {
 	if err := n.plugins.Start(ctx); err != nil {
 		return startError(err)
 	}
+	// Not before the retainer: the first round of the $SYS topics has retained ones.
+	n.background.Go(func() {
+		if err := n.engine.Run(background); err != nil && background.Err() == nil {
+			n.fail(fmt.Errorf("engine: %w", err))
+		}
+	})
 	if err := n.openMQTT(); err != nil {
 		return err
 	}
@@ -207,7 +213,7 @@ func (n *Node) openStore() error {
 }
 
 // startEngine makes the engine with its access rules, ban check and monitor.
-func (n *Node) startEngine(background context.Context) error {
+func (n *Node) startEngine() error {
 	cfg := n.cfg.Load()
 	s := settings(cfg)
 	if err := n.acl.load(cfg.String("mqtt.acl_file")); err != nil {
@@ -230,11 +236,6 @@ func (n *Node) startEngine(background context.Context) error {
 		return fmt.Errorf("start transport: %w", err)
 	}
 	n.monitor = newMonitor(n.engine.Alarms(), machineGauges(n.limits, n.connections, n.usable), cfg)
-	n.background.Go(func() {
-		if err := n.engine.Run(background); err != nil && background.Err() == nil {
-			n.fail(fmt.Errorf("engine: %w", err))
-		}
-	})
 	n.plugins = plugins.NewSet(plugins.Options{
 		Node: n.name, Engine: n.engine, Store: n.store, Logger: n.log, States: (*pluginStates)(n),
 	}, n.descriptors()...)

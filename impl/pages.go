@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"html"
 	"net/http"
+	"strings"
 
 	"github.com/lacewing-mqtt/lacewing/impl/v3"
 )
@@ -86,7 +87,8 @@ const dashboardPage = `<!DOCTYPE html>
 func rootPaths(v *version) ([]byte, error) {
 	var paths []string
 	for path := range v.ops.paths() {
-		paths = append(paths, v.ops.prefix[1:]+path)
+		// This list alone has another word for the node.
+		paths = append(paths, v.ops.prefix[1:]+strings.Replace(path, "{node}", "{node_name}", 1))
 	}
 	return json.Marshal(map[string][]string{"paths": paths})
 }

@@ -296,6 +296,13 @@ func (l *Local) session(s engine.SessionInfo) Session {
 	if s.HasUsername {
 		row.Username = s.Username
 	}
+	// The document shows the interval of the configuration for sessions of 3.x
+	// that end with their connection: those protocols cannot say another.
+	if !s.Persistent && s.Connected {
+		if c, ok := l.o.Engine.Client(s.ClientID); ok && c.ProtoVer < 5 {
+			row.Expiry = int64(l.o.Config().Duration("zone."+c.Zone+".session_expiry_interval") / time.Second)
+		}
+	}
 	return row
 }
 

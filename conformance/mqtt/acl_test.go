@@ -8,7 +8,7 @@ import (
 )
 
 var aclFile = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "conformance-acl-")
+	dir, err := scratchDir("acl-")
 	if err != nil {
 		return "", err
 	}

@@ -49,6 +49,18 @@ var brokers = struct {
 	byKey map[string]*lazyBroker
 }{byKey: map[string]*lazyBroker{}}
 
+// scratch is a directory for the files of all brokers; closeBrokers removes it.
+var scratch = sync.OnceValues(func() (string, error) { return os.MkdirTemp("", "conformance-mqtt-") })
+
+// scratchDir makes a directory in scratch.
+func scratchDir(pattern string) (string, error) {
+	root, err := scratch()
+	if err != nil {
+		return "", err
+	}
+	return os.MkdirTemp(root, pattern)
+}
+
 type lazyBroker struct {
 	once sync.Once
 	b    *broker
@@ -113,7 +125,11 @@ func closeBrokers() error {
 			errs = append(errs, lazy.b.stop())
 		}
 	}
-	return errors.Join(errs...)
+	root, err := scratch()
+	if err == nil {
+		err = os.RemoveAll(root)
+	}
+	return errors.Join(append(errs, err)...)
 }
 
 // mosquittoKeys translates configuration keys; a key that is not here cannot be
@@ -130,7 +146,7 @@ var mosquittoKeys = map[string]string{
 
 // startMosquitto runs a mosquitto on a free loopback port.
 func startMosquitto(path string, settings map[string]string) (*broker, error) {
-	dir, err := os.MkdirTemp("", "conformance-mosquitto-")
+	dir, err := scratchDir("mosquitto-")
 	if err != nil {
 		return nil, err
 	}
@@ -149,7 +165,6 @@ func startMosquitto(path string, settings map[string]string) (*broker, error) {
 	for _, k := range slices.Sorted(maps.Keys(settings)) {
 		option, ok := mosquittoKeys[k]
 		if !ok {
-			os.RemoveAll(dir)
 			return nil, fmt.Errorf("%w: mosquitto has no counterpart of %s", errSettings, k)
 		}
 		line := option + " " + settings[k]
@@ -176,8 +191,7 @@ func startMosquitto(path string, settings map[string]string) (*broker, error) {
 	b := &broker{addr: "127.0.0.1:" + port, wsAddr: "127.0.0.1:" + wsPort, stop: func() error {
 		cmd.Process.Kill()
 		cmd.Wait() // killed: the error says only that
-		log.Close()
-		return os.RemoveAll(dir)
+		return log.Close()
 	}}
 	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
 		nc, err := net.Dial("tcp", b.addr)

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"go.uber.org/goleak"
 )
 
 //go:embed statements.tsv
@@ -170,7 +172,7 @@ func report(w io.Writer, table []statement, passed, failed, skipped map[string][
 }
 
 // writeMap writes one line for each statement: how it stands and which tests
-// name it, for LACEWING_CONFORMANCE_REPORT.
+// name it, for -v and for LACEWING_CONFORMANCE_REPORT.
 func writeMap(w io.Writer, table []statement) {
 	for _, s := range table {
 		state, tests := "missing", ""
@@ -178,7 +180,7 @@ func writeMap(w io.Writer, table []statement) {
 		case len(coverage.failed[key]) > 0:
 			state, tests = "failed", strings.Join(coverage.failed[key], " ")
 		case len(coverage.passed[key]) > 0:
-			state, tests = "covered", strings.Join(coverage.passed[key], " ")
+			state, tests = "covered", brief(coverage.passed[key])
 		case s.reason != "":
 			state, tests = "reason", s.reason
 		case len(coverage.skipped[key]) > 0:
@@ -186,6 +188,17 @@ func writeMap(w io.Writer, table []statement) {
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", s.version, s.id, state, tests)
 	}
+}
+
+// brief names the test functions of a list of tests and subtests once each.
+func brief(names []string) string {
+	var tests []string
+	for _, n := range names {
+		top, _, _ := strings.Cut(n, "/")
+		tests = append(tests, top)
+	}
+	slices.Sort(tests)
+	return strings.Join(slices.Compact(tests), " ")
 }
 
 // selective tells whether the command line chose some of the tests only; then
@@ -223,6 +236,10 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "closing the brokers:", err)
 		code = max(code, 1)
 	}
+	if err := goleak.Find(); err != nil {
+		fmt.Fprintln(os.Stderr, "after the last broker was closed:", err)
+		code = max(code, 1)
+	}
 	if path := os.Getenv("LACEWING_CONFORMANCE_REPORT"); path != "" {
 		var text strings.Builder
 		writeMap(&text, table)
@@ -233,6 +250,9 @@ func TestMain(m *testing.M) {
 	}
 	if selective() {
 		os.Exit(code)
+	}
+	if testing.Verbose() {
+		writeMap(os.Stdout, table)
 	}
 	missing := report(os.Stdout, table, coverage.passed, coverage.failed, coverage.skipped)
 	if missing > 0 && !foreign() {

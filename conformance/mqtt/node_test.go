@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"strings"
 	"sync"
 	"time"
@@ -30,7 +29,7 @@ var nodeSettings = map[string]string{
 // startNode starts a Lacewing node in this process. Settings of the plugin
 // auth_username load it.
 func startNode(settings map[string]string) (*broker, error) {
-	dir, err := os.MkdirTemp("", "conformance-node-")
+	dir, err := scratchDir("node-")
 	if err != nil {
 		return nil, err
 	}
@@ -42,12 +41,12 @@ func startNode(settings map[string]string) (*broker, error) {
 	log := &logBuffer{}
 	n, err := node.Start(ctx, node.Options{Settings: all, Output: log})
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("start node: %w\n%s", err, log), os.RemoveAll(dir))
+		return nil, fmt.Errorf("start node: %w\n%s", err, log)
 	}
 	b := &broker{addr: n.Addr("mqtt:tcp external"), wsAddr: n.Addr("mqtt:ws external"), stop: func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		return errors.Join(n.Close(ctx), os.RemoveAll(dir))
+		return n.Close(ctx)
 	}}
 	for key := range settings {
 		if strings.HasPrefix(key, "auth.user.") {

@@ -72,7 +72,10 @@ func (c *Conn) fire(b *Batch) {
 	if c.ended.Load() {
 		return
 	}
-	if lim := c.limits; lim != nil {
+	c.mu.Lock()
+	connected, held, since, lim := c.ready, c.held, c.connectedAt, c.limits
+	c.mu.Unlock()
+	if lim != nil {
 		if until := lim.until.Load(); until != 0 {
 			if b.now < until {
 				b.e.wheel.set(&c.timer, until)
@@ -83,9 +86,6 @@ func (c *Conn) fire(b *Batch) {
 			c.t.Resume()
 		}
 	}
-	c.mu.Lock()
-	connected, held, since := c.ready, c.held, c.connectedAt
-	c.mu.Unlock()
 	last := c.lastSeen.Load()
 	if !connected {
 		if due := since + int64(c.zone.load().IdleTimeout); c.zone.load().IdleTimeout == 0 {

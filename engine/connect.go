@@ -305,11 +305,11 @@ func (c *Conn) admit(b *Batch, hs *handshake, d Decision) Next {
 	c.expiry = c.sessionExpiry(p, z)
 	c.mu.Lock()
 	c.connectedAt = b.now
-	c.mu.Unlock()
 	if p.Will != nil {
 		c.will = newWill(p.Will, c.mountpoint, r)
 	}
 	c.limits = newLimits(c.l.options(), z, b.now)
+	c.mu.Unlock()
 	if c.maxPacket > 0 { // it may leave no room for the answer [MQTT-3.1.2-24]
 		if ack := c.connack(hs, z, false); c.tooLarge(ack.Append(nil, c.version)) {
 			return c.refuse(b, packet.PacketTooLarge)

@@ -105,6 +105,7 @@ func (e *Engine) open(b *Batch, c *Conn, hs *handshake) (o opened, code packet.R
 	if !hs.connect.CleanStart {
 		r.persistent++
 	}
+	c.session = s // before the connection can be found
 	s.mu.Lock()
 	s.zone.Store(c.zone)
 	s.username, s.hasUsername, s.cleanStart = hs.req.Username, hs.req.HasUsername, hs.connect.CleanStart
@@ -113,7 +114,6 @@ func (e *Engine) open(b *Batch, c *Conn, hs *handshake) (o opened, code packet.R
 	s.attached()
 	o.will, s.will, s.willAt = s.will, nil, 0 // [MQTT-3.1.3-9]
 	s.mu.Unlock()
-	c.session = s
 	e.weigh(s)
 	return o, packet.Success
 }

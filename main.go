@@ -67,6 +67,8 @@ opened, 5 data directory not usable, 6 forced to stop.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE:          s.run,
+
+		SuggestionsMinimumDistance: 2,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	start := &cobra.Command{Use: "start", Short: "Run a node in the foreground (the default)", Args: noArgs, RunE: s.run}

@@ -20,6 +20,9 @@ import (
 	"github.com/lacewing-mqtt/lacewing/node"
 )
 
+// onlyHelps marks commands that print their help and need no node.
+const onlyHelps = "only helps"
+
 // session is one run of the command.
 type session struct {
 	dataDir string
@@ -45,13 +48,15 @@ The node is found by the control socket in its data directory, which only its ow
 root) may open; nothing else is needed then. Over HTTP give the address of the dashboard
 listener and an admin user: --url http://10.0.0.1:18083 --user admin:password. A password that
 is not in --user is taken from the variable LACEWING_PASSWORD.`,
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return s.connect(cmd) },
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return fmt.Errorf("unknown command %q; lacewing ctl --help lists them", args[0])
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if cmd.Annotations[onlyHelps] != "" {
+				return nil
 			}
-			return cmd.Help()
+			return s.connect()
 		},
+		Annotations: map[string]string{onlyHelps: "yes"},
+		Args:        onlyCommands,
+		RunE:        func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	f := c.PersistentFlags()
 	f.StringVarP(&s.dataDir, "data-dir", "d", "", "data directory of the node (`DIR`)")
@@ -70,7 +75,7 @@ is not in --user is taken from the variable LACEWING_PASSWORD.`,
 }
 
 // connect makes the clients. Nothing is dialed yet.
-func (s *session) connect(cmd *cobra.Command) error {
+func (s *session) connect() error {
 	transport := &http.Transport{}
 	client := &http.Client{Transport: transport}
 	base, edit := "http://node", func(context.Context, *http.Request) error { return nil }
@@ -142,15 +147,20 @@ func (s *session) nodeName(ctx context.Context) (string, error) {
 func group(use, short string, sub ...*cobra.Command) *cobra.Command {
 	c := &cobra.Command{
 		Use: use, Short: short,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return fmt.Errorf("unknown command %q; lacewing ctl %s --help lists them", args[0], cmd.Name())
-			}
-			return cmd.Help()
-		},
+		Annotations: map[string]string{onlyHelps: "yes"},
+		Args:        onlyCommands,
+		RunE:        func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	c.AddCommand(sub...)
 	return c
+}
+
+// onlyCommands refuses what is no command below cmd.
+func onlyCommands(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("unknown command %q; %s --help lists them", args[0], cmd.CommandPath())
+	}
+	return nil
 }
 
 // leaf is a command that takes exactly the arguments that its use names.

@@ -338,15 +338,25 @@ func (n *Node) Failed() <-chan error { return n.failed }
 // Run waits until ctx is done or the node fails, and closes it within the configured
 // shutdown time.
 func (n *Node) Run(ctx context.Context) error {
-	var fault error
+	fault := n.wait(ctx)
+	return errors.Join(fault, n.shutdown(ctx))
+}
+
+// wait returns when ctx is done, or with the fault that the node cannot go on after.
+func (n *Node) wait(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
-	case fault = <-n.failed:
+		return nil
+	case fault := <-n.failed:
 		n.log.Error("the node cannot go on", "err", fault)
+		return fault
 	}
+}
+
+func (n *Node) shutdown(ctx context.Context) error {
 	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), n.ShutdownTimeout())
 	defer cancel()
-	return errors.Join(fault, n.Close(deadline))
+	return n.Close(deadline)
 }
 
 // ShutdownTimeout is how long an orderly stop may take.

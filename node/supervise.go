@@ -44,15 +44,10 @@ func (n *Node) Supervise(ctx context.Context, reload <-chan struct{}) error {
 			}
 		}
 	}()
-	go func() {
-		select {
-		case <-n.closing:
-			supervisor.stopping()
-			n.logging.say.Info("stopping")
-		case <-done:
-		}
-	}()
-	err := n.Run(ctx)
+	fault := n.wait(ctx)
+	supervisor.stopping()
+	n.logging.say.Info("stopping")
+	err := errors.Join(fault, n.shutdown(ctx))
 	close(done)
 	<-finished
 	if errors.Is(err, context.DeadlineExceeded) {

@@ -37,6 +37,7 @@ type loop struct {
 	timed   []timer // sockets that have a deadline
 	paused  []*acceptor
 	swept   time.Time
+	last    int // events of the last round
 	accepts map[int32]*acceptor
 
 	asleep atomic.Bool // blocked in epoll_wait, or about to
@@ -86,11 +87,10 @@ func startLoops(d *Driver) (*loops, error) {
 	return ls, nil
 }
 
-// defaultLoops leaves half of the processors to everything else: with small
-// messages the kernel's share of a write (the receive path of the peer) is
-// most of the work, and fewer loops mean larger batches. DESIGN.md of package
-// engine has the measurement.
-func defaultLoops(procs int) int { return max(1, procs/2) }
+// defaultLoops is one for each processor that Go may use. Where a broker shares
+// its processors a single loop costs about as much for each message, but gets
+// less done, and one long round then holds up everybody.
+func defaultLoops(procs int) int { return max(1, procs) }
 
 func (ls *loops) open() (*loop, error) {
 	epfd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
@@ -170,16 +170,21 @@ func (l *loop) run() {
 	}
 }
 
-// wait returns the number of events. It asks without waiting first, which
-// costs a tenth of a blocking call's bookkeeping in the Go scheduler; then it
-// lets other goroutines run and asks again; only then it blocks.
-func (l *loop) wait() int {
-	if n := epollNow(l.epfd, l.events); n > 0 || l.hasWork.Load() {
-		return n
-	}
-	runtime.Gosched()
-	if n := epollNow(l.epfd, l.events); n > 0 || l.hasWork.Load() {
-		return n
+// wait returns the number of events. After a round with several events it asks
+// without waiting, lets other goroutines run, and asks again, before it blocks:
+// meanwhile more comes together, and a blocking call costs the Go scheduler
+// much more than one that is not. With one event at a time nothing comes
+// together, and to block at once is cheaper. DESIGN.md has the measurement.
+func (l *loop) wait() (n int) {
+	defer func() { l.last = n }()
+	if l.last > 1 {
+		if n = epollNow(l.epfd, l.events); n > 0 || l.hasWork.Load() {
+			return n
+		}
+		runtime.Gosched()
+		if n = epollNow(l.epfd, l.events); n > 0 || l.hasWork.Load() {
+			return n
+		}
 	}
 	timeout := -1
 	if len(l.timed)+len(l.paused) > 0 {
@@ -189,7 +194,8 @@ func (l *loop) wait() int {
 	if l.hasWork.Load() {
 		timeout = 0
 	}
-	n, err := syscall.EpollWait(l.epfd, l.events, timeout)
+	var err error
+	n, err = syscall.EpollWait(l.epfd, l.events, timeout)
 	l.asleep.Store(false)
 	if err != nil { // EINTR only: the descriptor and the buffer are ours
 		return 0

@@ -415,11 +415,17 @@ func (r *Replay) ask(ctx context.Context, t *Target, c call, res *Result, from t
 // Compare holds an answer against a result's example and returns the differences
 // and the number of values that were compared literally.
 func (r *Replay) Compare(res *Result, got Answer) ([]Diff, int) {
+	c := r.comparison(res)
+	diffs := c.answer(res.Expected, got)
+	return diffs, c.literal
+}
+
+func (r *Replay) comparison(res *Result) *comparison {
 	c := &comparison{rules: r.Rules, doc: r.Document, id: res.ID}
 	if res.target != nil {
 		c.elsewhere, c.slack = res.target.Elsewhere, res.target.Slack
 	}
-	return c.answer(res.Expected, got), c.literal
+	return c
 }
 
 // described checks an answer against the schema of its operation.

@@ -81,7 +81,7 @@ func TestFaults(t *testing.T) {
 		"log.format = text",
 		"zone.external.idle_timeout = 15",
 		"mqtt.max_clientid_len = 12 # bytes",
-		"node.cookie = bad\x01cookie",
+		"dashboard.default_user.password = bad\x01word",
 		"listener.tcp.other.acceptors = 4",
 		"mqtt.mqueue.low_watermark = 80%",
 		"listener.ssl.external.tls_versions = tlsv1.2,sslv3",
@@ -105,7 +105,7 @@ func TestFaults(t *testing.T) {
 		conf + ":8: log.format: is also set in line 7",
 		conf + `:9: zone.external.idle_timeout: "15" has no unit: 500ms, 30s, 1h30m`,
 		conf + `:10: mqtt.max_clientid_len: "12 # bytes" is not a whole number (a comment needs its own line)`,
-		conf + `:11: node.cookie: "******" holds a control character`,
+		conf + `:11: dashboard.default_user.password: "******" holds a control character`,
 		conf + `:14: listener.ssl.external.tls_versions: "tlsv1.2,sslv3" holds "sslv3", which is none of tlsv1.3, tlsv1.2, tlsv1.1, tlsv1`,
 		conf + `:15: listener.tcp.external.access.1: "forbid all" is not allow or deny, and all, an address or a CIDR range`,
 		conf + ":16: listener.tcp.external.access.one: unknown key; the nearest is listener.tcp.external.access.$N",
@@ -141,14 +141,14 @@ func TestFaults(t *testing.T) {
 	if _, err := config.Load(coreTable(t), config.LoadOptions{File: "testdata/none.conf"}); err == nil || !strings.Contains(err.Error(), "testdata/none.conf: no such file") {
 		t.Errorf("no file: got %v", err)
 	}
-	if _, err := config.Load(coreTable(t), config.LoadOptions{File: file(t, "node.cookie = "+strings.Repeat("x", 70<<10))}); err == nil {
+	if _, err := config.Load(coreTable(t), config.LoadOptions{File: file(t, "dashboard.default_user.password = "+strings.Repeat("x", 70<<10))}); err == nil {
 		t.Error("a line of 70 KiB: no error")
 	}
 }
 
 func TestBroughtAlong(t *testing.T) {
 	c := load(t, config.LoadOptions{File: "testdata/brought.conf"})
-	if got := c.Notices(); len(got) != 9 || !strings.HasSuffix(got[0], "node.process_limit has no effect in Lacewing") {
+	if got := c.Notices(); len(got) != 11 || !strings.HasSuffix(got[0], ":3: node.cookie has no effect: the node is alone") || !strings.HasSuffix(got[1], ":5: node.process_limit has no effect in Lacewing") {
 		t.Errorf("notices: got %d: %s", len(got), strings.Join(got, "\n"))
 	}
 	if got, want := c.Zones(), []string{"external", "internal", "sensors"}; !slices.Equal(got, want) {
@@ -158,7 +158,7 @@ func TestBroughtAlong(t *testing.T) {
 	if ext.AllowAnonymous || !in.AllowAnonymous || sens.AllowAnonymous || !ext.EnableACL || in.EnableACL {
 		t.Errorf("anonymous and acl: external %v %v, internal %v %v, sensors %v", ext.AllowAnonymous, ext.EnableACL, in.AllowAnonymous, in.EnableACL, sens.AllowAnonymous)
 	}
-	if ext.IdleTimeout != 20*time.Second || sens.IdleTimeout != 15*time.Second || sens.MaxInflight != 4 || ext.MaxPacketSize != 2<<20 || ext.ACLCacheMaxSize != 64 {
+	if ext.IdleTimeout != 20*time.Second || sens.IdleTimeout != 15*time.Second || sens.MaxInflight != 4 || ext.MaxPacketSize != 2<<20 {
 		t.Errorf("external %+v, sensors %+v", ext, sens)
 	}
 	if ext.ForceGCCount != 500 || ext.ForceGCBytes != 2<<20 {

@@ -26,12 +26,8 @@ func nodeKeys() []Key {
 			Doc: "Name of the node in all answers, name@host. It is a label: the identity of a node is kept in its data directory."},
 		{Name: "node.data_dir", Type: String, Default: "data", Aliases: []string{"node.data"},
 			Doc: "Directory of everything the node keeps: metadata, certificates it has made, the control socket. One node at a time can use it."},
-		{Name: "node.cookie", Type: SecretT,
-			Doc: "Secret that the nodes of a cluster share. Without a value one is made at the first start and kept in the data directory."},
 		{Name: "node.shutdown_timeout", Type: Duration, Default: "30s", Min: 1,
 			Doc: "Longest time that an orderly stop may take; what is still open then is closed hard."},
-		{Name: "cluster.name", Type: String, Default: "lacewingcl", Check: checkWord,
-			Doc: "Name of the cluster that the node belongs to. It is stored at the first start."},
 	}
 }
 

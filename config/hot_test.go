@@ -161,7 +161,7 @@ func TestUpdate(t *testing.T) {
 		{"emqx", "zone.internal.max_inflight", "1", "zone.internal.max_inflight", "1", nil},
 		{"emqx", "zone.nowhere.max_inflight", "1", "", "", config.ErrUnknownKey},
 		{"emqx", "no.such", "1", "", "", config.ErrUnknownKey},
-		{"emqx", "node.cookie", "x", "", "", config.ErrUnknownKey},
+		{"emqx", "node.name", "x", "", "", config.ErrUnknownKey},
 		{"emqx_retainer", "mqtt.allow_anonymous", "false", "", "", config.ErrWrongApp},
 		{"emqx", "retainer.max_payload_size", "1", "", "", config.ErrWrongApp},
 		{"emqx", "mqtt.allow_anonymous", "maybe", "", "", nil},

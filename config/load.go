@@ -82,7 +82,11 @@ func (l *loader) put(origin Origin, source, name, text string) {
 	if !ok {
 		switch near := l.table.nearest(name); {
 		case withoutEffect(name):
-			l.notices = append(l.notices, fmt.Sprintf("%s: %s has no effect in Lacewing", source, name))
+			why := "has no effect in Lacewing"
+			if name == "node.cookie" || strings.HasPrefix(name, "cluster.") {
+				why = "has no effect: the node is alone"
+			}
+			l.notices = append(l.notices, fmt.Sprintf("%s: %s %s", source, name, why))
 		case near != "":
 			l.fault(source, name, "unknown key; the nearest is %s", near)
 		default:

@@ -43,13 +43,8 @@ type Zone struct {
 	MqueuePriorities     map[string]int // nil: as published
 	MqueueDefaultLowest  bool           // mqueue_default_priority = lowest
 	MqueueStoreQoS0      bool
-	MqueueLow            float64 // watermarks, fractions of MaxMqueueLen
-	MqueueHigh           float64
 	Mountpoint           string
 	UsernameAsClientID   bool
-	ACLCache             bool
-	ACLCacheMaxSize      int
-	ACLCacheTTL          time.Duration
 }
 
 // Zones returns the names of all zones.
@@ -88,13 +83,8 @@ func (c *Config) Zone(name string) Zone {
 		MaxMqueueLen:         c.Int(p + "max_mqueue_len"),
 		MqueueDefaultLowest:  c.String(p+"mqueue_default_priority") == "lowest",
 		MqueueStoreQoS0:      c.Bool(p + "mqueue_store_qos0"),
-		MqueueLow:            c.Float("mqtt.mqueue.low_watermark"),
-		MqueueHigh:           c.Float("mqtt.mqueue.high_watermark"),
 		Mountpoint:           c.String(p + "mountpoint"),
 		UsernameAsClientID:   c.Bool(p + "use_username_as_clientid"),
-		ACLCache:             c.Bool("mqtt.cache_acl"),
-		ACLCacheMaxSize:      c.Int("acl_cache_max_size"),
-		ACLCacheTTL:          c.Duration("acl_cache_ttl"),
 	}
 	z.PublishRate, z.PublishBurst = c.Pair(p + "publish_limit")
 	z.ForceGCCount, z.ForceGCBytes = c.Pair(p + "force_gc_policy")

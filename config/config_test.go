@@ -161,8 +161,8 @@ func TestBroughtAlong(t *testing.T) {
 	if ext.IdleTimeout != 20*time.Second || sens.IdleTimeout != 15*time.Second || sens.MaxInflight != 4 || ext.MaxPacketSize != 2<<20 {
 		t.Errorf("external %+v, sensors %+v", ext, sens)
 	}
-	if ext.ForceGCCount != 500 || ext.ForceGCBytes != 2<<20 {
-		t.Errorf("force gc: got %d, %d", ext.ForceGCCount, ext.ForceGCBytes)
+	if n, size := c.Pair("zone.external.force_gc_policy"); n != 500 || size != 2<<20 {
+		t.Errorf("force gc: got %d, %d", n, size)
 	}
 	if want := map[string]int{"alerts/#": 10, "logs": 1}; !reflect.DeepEqual(ext.MqueuePriorities, want) || sens.MqueuePriorities != nil {
 		t.Errorf("priorities: got %v and %v, want %v", ext.MqueuePriorities, sens.MqueuePriorities, want)

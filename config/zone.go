@@ -19,8 +19,6 @@ type Zone struct {
 	EnableBan            bool
 	EnableStats          bool
 	ACLDisconnect        bool  // acl_deny_action = disconnect
-	ForceGCCount         int64 // messages; 0 is never
-	ForceGCBytes         int64 // bytes; 0 is never
 	MaxPacketSize        int64 // bytes
 	MaxClientIDLen       int   // bytes
 	MaxTopicLevels       int   // 0 is no limit
@@ -87,7 +85,6 @@ func (c *Config) Zone(name string) Zone {
 		UsernameAsClientID:   c.Bool(p + "use_username_as_clientid"),
 	}
 	z.PublishRate, z.PublishBurst = c.Pair(p + "publish_limit")
-	z.ForceGCCount, z.ForceGCBytes = c.Pair(p + "force_gc_policy")
 	typ := c.must(p+"mqueue_type", Enum)
 	prio, _ := ParsePriorities(c.String(p + "mqueue_priorities")) // checked when it was set
 	if len(prio) > 0 && (typ.value.raw == "priority" || typ.origin == OriginDefault) {

@@ -68,5 +68,9 @@ func (s *Session) describe() SessionInfo {
 	info.AwaitingComp = s.comp
 	info.AwaitingAck = s.window.live - s.comp
 	info.Enqueued = s.enqueued
+	if z.HideFigures {
+		info.Subscriptions, info.Inflight, info.QueueLen, info.AwaitingRel, info.AwaitingComp, info.AwaitingAck = 0, 0, 0, 0, 0, 0
+		info.QueueDropped, info.Delivered, info.Enqueued = 0, 0, 0
+	}
 	return info
 }

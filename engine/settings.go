@@ -127,6 +127,7 @@ type Zone struct {
 	WildcardSubscription bool
 	SharedSubscription   bool
 	RetainAvailable      bool
+	HideFigures          bool // SessionInfo has 0 for what a session holds and counts
 
 	MaxPacketSize    int            // bytes of a packet from a client, fixed header included; 0: what MQTT allows
 	MaxClientIDLen   int            // bytes

@@ -53,6 +53,7 @@ func zone(c config.Zone) engine.Zone {
 	z.AllowAnonymous = &c.AllowAnonymous
 	z.EnableACL = c.EnableACL
 	z.EnableBan = c.EnableBan
+	z.HideFigures = !c.EnableStats
 	z.ACLDenyAction = engine.DenyIgnore
 	if c.ACLDisconnect {
 		z.ACLDenyAction = engine.DenyDisconnect

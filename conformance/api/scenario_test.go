@@ -192,7 +192,7 @@ func clientsPaged(t *testing.T, w *world, c client, op string) {
 func clientFound(t *testing.T, w *world, c client, op string) {
 	id := unique("found")
 	d := w.connect(id, login("somebody", "x"), func(o *paho.ClientOptions) {
-		o.SetKeepAlive(42 * time.Second).SetWill("will/topic", "gone", 1, false)
+		o.SetKeepAlive(42*time.Second).SetWill("will/topic", "gone", 1, false)
 	})
 	rows := c.call(request{op: op, path: nodePath(c, op, map[string]string{"clientid": id})}).rows()
 	if len(rows) != 1 {

@@ -171,7 +171,7 @@ func (c client) send(method, path string, body io.Reader) answer {
 		c.t.Fatalf("%s %s: %v", method, path, err)
 	}
 	a := answer{t: c.t, what: method + " " + path, status: resp.StatusCode, header: resp.Header, text: string(text)}
-	if strings.HasPrefix(resp.Header.Get("Content-Type"), "application/json") {
+	if method != http.MethodHead && strings.HasPrefix(resp.Header.Get("Content-Type"), "application/json") {
 		dec := json.NewDecoder(strings.NewReader(a.text))
 		if err := dec.Decode(&a.json); err != nil {
 			c.t.Errorf("%s: %v in %q", a.what, err, a.text)

@@ -48,7 +48,7 @@ func (k Kind) plugin() string {
 const (
 	maxBody        = 1 << 20
 	bodyTimeout    = 30 * time.Second // from the end of the header to the end of the body
-	requestTimeout = 20 * time.Second // for the work of one management call
+	requestTimeout = 15 * time.Second // for the work of one management call
 )
 
 // Options are the parts of a [Server]. Admin and Config are needed.
@@ -75,6 +75,7 @@ type Server struct {
 	metrics  http.Handler
 	root     []byte // what GET / answers on API listeners
 	failed   *failures
+	timeout  time.Duration // requestTimeout; less in tests
 	counts   counts
 }
 
@@ -89,7 +90,7 @@ func New(o Options) (*Server, error) {
 	if o.OneListener == nil {
 		o.OneListener = func() bool { return false }
 	}
-	s := &Server{o: o, log: o.Logger, failed: newFailures(failBurst, failEvery, failSources), counts: newCounts()}
+	s := &Server{o: o, log: o.Logger, failed: newFailures(failBurst, failEvery, failSources), counts: newCounts(), timeout: requestTimeout}
 	v2, err := s.newV2()
 	if err != nil {
 		return nil, fmt.Errorf("API v2: %w", err)
@@ -150,7 +151,7 @@ func (s *Server) serve(k Kind, v *version, w http.ResponseWriter, r *http.Reques
 		s.page(k, w, r)
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	v.serve(k, w, r.WithContext(ctx))
 }

@@ -38,7 +38,7 @@ type Conn struct {
 	will        *will  // guarded by mu
 
 	ended    atomic.Bool  // end was called
-	lastSeen atomic.Int64 // when input came last, ns since the epoch
+	lastSeen atomic.Int64 // when a packet came last, ns since the epoch
 	timer    timer
 	aliasIn  map[uint16]string // topic aliases of the client; used by Feed only
 	acl      aclCache          // guarded by acl.mu
@@ -86,9 +86,10 @@ func (c *Conn) fire(b *Batch) {
 			c.t.Resume()
 		}
 	}
-	last := c.lastSeen.Load()
+	woke := b.e.woke.Load()
+	last := max(c.lastSeen.Load(), woke)
 	if !connected {
-		if due := since + int64(c.zone.load().IdleTimeout); c.zone.load().IdleTimeout == 0 {
+		if due := max(since, woke) + int64(c.zone.load().IdleTimeout); c.zone.load().IdleTimeout == 0 {
 			return
 		} else if b.now < due {
 			b.e.wheel.set(&c.timer, due)
@@ -124,14 +125,14 @@ func (c *Conn) Feed(b *Batch, p []byte) Next {
 	if c.ended.Load() {
 		return Stop
 	}
-	c.lastSeen.Store(b.now)
 	b.counts[BytesReceived] += int64(len(p))
 	c.received.bytes.Add(int64(len(p)))
 	packets := b.counts[PacketsReceived]
 	messages := b.counts[MessagesReceived]
 	next := c.parse(b, p)
 	messages = b.counts[MessagesReceived] - messages
-	if n := b.counts[PacketsReceived] - packets; n != 0 {
+	if n := b.counts[PacketsReceived] - packets; n != 0 { // parts of a packet are no sign of life [MQTT-3.1.2-24] [MQTT-3.1.2-22]
+		c.lastSeen.Store(b.now)
 		c.received.packets.Add(n)
 		if messages != 0 {
 			c.received.messages.Add(messages)

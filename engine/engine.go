@@ -53,6 +53,7 @@ type Engine struct {
 	now                  func() time.Time
 	started              int64
 	clock                atomic.Int64 // ns since the epoch, renewed by Advance
+	woke                 atomic.Int64 // end of the last step above stallLimit, ns since the epoch; no client counts as silent before it
 	settings             atomic.Pointer[Settings]
 	zones                zoneTable
 	hooks                hookTable

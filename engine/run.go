@@ -6,6 +6,10 @@ import (
 	"time"
 )
 
+// stallLimit is the step of the clock from which on it says nothing about the clients: the process did not run, or somebody set
+// the time. What clients sent meanwhile may not have been read yet.
+const stallLimit = 3 * wheelTick
+
 // Run does the housekeeping (clock, timers, $SYS topics, paced deliveries) until ctx ends, and returns nil then.
 func (e *Engine) Run(ctx context.Context) error {
 	tick := time.NewTicker(wheelTick)
@@ -15,7 +19,11 @@ func (e *Engine) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-			e.Advance(e.now())
+			now := e.now()
+			if now.UnixNano()-e.clock.Load() > int64(stallLimit) {
+				e.woke.Store(now.UnixNano())
+			}
+			e.Advance(now)
 		case <-e.pumps.wake:
 			e.stepping.Lock()
 			e.runPumps(1)

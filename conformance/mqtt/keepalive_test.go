@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"strings"
 	"testing"
 	"time"
 )
@@ -42,12 +43,22 @@ func TestKeepAlive(t *testing.T) {
 			c.ping()
 			timedOut(t, c, start, time.Second)
 		})
-		t.Run("half a packet is none", func(t *testing.T) {
+		t.Run("parts of a packet are none", func(t *testing.T) {
 			t.Parallel()
+			b := shared(t)
 			start := time.Now()
-			c := shared(t).connect(t, session{v: v, keepAlive: 1})
-			c.write([]byte{typePublish << 4, 20, 0})
+			c := b.connect(t, session{v: v, keepAlive: 1})
+			go func() { // one byte at a time, never to the end; ends with the connection
+				m := publish{topic: "t/" + c.id, payload: strings.Repeat("x", 100)}
+				for _, part := range m.bytes(v)[:80] {
+					if _, err := c.nc.Write([]byte{part}); err != nil {
+						return
+					}
+					time.Sleep(200 * time.Millisecond)
+				}
+			}()
 			timedOut(t, c, start, time.Second)
+			c.nc.Close()
 		})
 		for name, b := range map[string][]byte{
 			"kept by PINGREQ": pingBytes(),

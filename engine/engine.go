@@ -39,7 +39,7 @@ const DefaultZoneName = "external"
 type Options struct {
 	Node     string           // name of the node in $SYS topics; "": "emqx@127.0.0.1"
 	Version  string           // shown in $SYS/brokers/{node}/version
-	SysDescr string           // shown in $SYS/brokers/{node}/sysdescr
+	SysDescr string           // shown in $SYS/brokers/{node}/sysdescr; "": "Lacewing"
 	Logger   *slog.Logger     // nil: logs are discarded
 	Settings *Settings        // nil: DefaultSettings
 	Zones    map[string]Zone  // "external" is made with DefaultZone if absent
@@ -88,6 +88,9 @@ func New(o Options) (*Engine, error) {
 	e := &Engine{node: o.Node, version: o.Version, descr: o.SysDescr, log: o.Logger, now: o.Now}
 	if e.node == "" {
 		e.node = "emqx@127.0.0.1"
+	}
+	if e.descr == "" {
+		e.descr = "Lacewing"
 	}
 	if strings.ContainsAny(e.node, "/+#\x00") {
 		return nil, fmt.Errorf("%w: node name %q cannot be part of a topic", ErrBadSetting, e.node)

@@ -59,6 +59,7 @@ const (
 	ReasonShutdown     = "shutdown" // the broker stops
 	ReasonAuth         = "auth_failure"
 	ReasonSessionEnded = "session_ended" // Engine.DropSession
+	ReasonExpired      = "expired"       // of SessionTerminated only: the session expiry interval is over
 )
 
 // The reasons of Dropped.

@@ -79,10 +79,15 @@ func (e *Engine) open(b *Batch, c *Conn, hs *handshake) (o opened, code packet.R
 		s.mu.Lock()
 		expired := s.expireAt != 0 && s.expireAt <= b.now // [MQTT-4.1.0-2]
 		s.mu.Unlock()
+		if o.old != nil { // a session that ends with its connection is not handed on [MQTT-3.1.2-6]
+			o.old.mu.Lock()
+			expired = o.old.expiry == 0
+			o.old.mu.Unlock()
+		}
 		o.present = !hs.connect.CleanStart && !expired
 		o.reason = ReasonTakenOver
-		if expired {
-			o.reason = "expired"
+		if expired && o.old == nil {
+			o.reason = ReasonExpired
 		}
 	} else if limit := e.settings.Load().MaxSessions; limit > 0 && r.tree.Len() >= limit {
 		b.counts[SessionsRefused]++
@@ -177,7 +182,7 @@ func (e *Engine) expire(b *Batch, s *Session) {
 	e.registry.mu.Unlock()
 	if over {
 		b.counts[SessionsDropped]++
-		e.terminate(b, s, "expired")
+		e.terminate(b, s, ReasonExpired)
 	}
 }
 

@@ -314,8 +314,14 @@ func (c *Conn) handleUnsubscribe(b *Batch, flags byte, body []byte) Next {
 	}
 	c.traceUnsubscribe(b, &p)
 	ack := packet.Unsuback{PacketID: p.PacketID} // [MQTT-3.10.4-5]
-	for _, filter := range p.Filters {           // [MQTT-3.10.4-6]
-		ack.Codes = append(ack.Codes, c.unsubscribe(b, filter)) // [MQTT-3.11.3-1]
+	failed := false
+	for _, filter := range p.Filters { // [MQTT-3.10.4-6]
+		code := c.unsubscribe(b, filter)
+		failed = failed || code.Failed()
+		ack.Codes = append(ack.Codes, code) // [MQTT-3.11.3-1]
+	}
+	if failed {
+		b.counts[UnsubscribeError]++
 	}
 	b.e.weighSubs(c.session)
 	answer := ack.Append(nil, c.version)

@@ -59,13 +59,17 @@ func (s *Server) admitApp(w http.ResponseWriter, r *http.Request, v *version) bo
 		s.unauthorized(w, v, "")
 		return false
 	}
+	if s.o.Admin.KnownApp(id, secret) {
+		return true
+	}
+	if s.limited(w, r, v) {
+		return false
+	}
 	if s.o.Admin.CheckApp(id, secret) {
 		return true
 	}
-	if !s.limited(w, r, v) {
-		s.loginFailed(r)
-		s.unauthorized(w, v, "")
-	}
+	s.loginFailed(r)
+	s.unauthorized(w, v, "")
 	return false
 }
 

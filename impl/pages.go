@@ -6,6 +6,7 @@ import (
 	"html"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/lacewing-mqtt/lacewing/impl/v3"
 )
@@ -48,7 +49,7 @@ func (s *Server) maySeeMetrics(k Kind, w http.ResponseWriter, r *http.Request) b
 	if k == Control || remote(r).IsLoopback() {
 		return true
 	}
-	if id, secret, ok := r.BasicAuth(); ok && s.o.Admin.CheckApp(id, secret) {
+	if id, secret, ok := r.BasicAuth(); ok && s.failed.wait(remote(r), time.Now()) == 0 && s.o.Admin.CheckApp(id, secret) {
 		return true
 	}
 	return s.admitUser(w, r, nil)

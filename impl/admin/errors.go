@@ -43,6 +43,7 @@ const (
 	AppUnknown                    // an operation on an application that is not there
 	CredentialExists              // a second MQTT credential of that name
 	CredentialUnknown             // an operation on an MQTT credential that is not there
+	NumKinds                      // how many kinds there are
 )
 
 // Error is the failure of a management operation. Message is for the caller of

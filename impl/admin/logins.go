@@ -50,8 +50,22 @@ func (s *Service) KnownUser(ctx context.Context, name, password string) bool {
 
 // CheckApp reports whether an application may log in with this secret now.
 func (s *Service) CheckApp(id, secret string) bool {
-	return s.store.View().CheckApplication(id, secret, s.now())
+	if !s.store.View().CheckApplication(id, secret, s.now()) {
+		return false
+	}
+	s.logins.remember(s.logins.mac("app\x00"+id, secret), appMark)
+	return true
 }
+
+// KnownApp reports whether these credentials were right before and still are.
+// Unlike [Service.CheckApp] it says nothing new to somebody who guesses.
+func (s *Service) KnownApp(id, secret string) bool {
+	return s.logins.has(s.logins.mac("app\x00"+id, secret), appMark) && s.store.View().CheckApplication(id, secret, s.now())
+}
+
+// appMark stands in for the hash that users' passwords are remembered with:
+// an application's secret is compared each time.
+const appMark = raftstore.Hash("app")
 
 func (s *Service) isDefault(name, password string) bool {
 	return password == defaultPassword && (name == adminUser || name == s.config().String("dashboard.default_user.login"))
@@ -106,10 +120,25 @@ func (l *logins) mac(name, password string) (sum [sha256.Size]byte) {
 }
 
 func (l *logins) known(u raftstore.User, password string) bool {
-	sum := l.mac(u.Name, password)
+	return u.Hash != "" && l.has(l.mac(u.Name, password), u.Hash)
+}
+
+func (l *logins) has(sum [sha256.Size]byte, as raftstore.Hash) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.right[sum] == u.Hash && u.Hash != ""
+	return l.right[sum] == as
+}
+
+func (l *logins) remember(sum [sha256.Size]byte, as raftstore.Hash) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, there := l.right[sum]; !there && len(l.right) >= knownLogins {
+		for old := range l.right { // any of them: it is checked again when it comes
+			delete(l.right, old)
+			break
+		}
+	}
+	l.right[sum] = as
 }
 
 // check reports whether password is the user's. It waits for its turn while
@@ -127,15 +156,6 @@ func (l *logins) check(ctx context.Context, u raftstore.User, password string) (
 	if !u.Check(password) {
 		return false, nil
 	}
-	sum := l.mac(u.Name, password)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.right) >= knownLogins {
-		for old := range l.right { // any of them: it is checked again when it comes
-			delete(l.right, old)
-			break
-		}
-	}
-	l.right[sum] = u.Hash
+	l.remember(l.mac(u.Name, password), u.Hash)
 	return true, nil
 }

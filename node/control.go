@@ -355,7 +355,7 @@ func (c *control) Restore(ctx context.Context, request api.RestoreRequestObject)
 	n := c.node()
 	err := n.store.Restore(io.LimitReader(request.Body, maxRestore))
 	if err == nil {
-		err = n.Reconfigure(ctx)
+		err = errors.Join(n.Reconfigure(ctx), n.plugins.Sync(ctx))
 	}
 	if err != nil {
 		return api.Restore409JSONResponse{RefusedJSONResponse: refused(err)}, nil

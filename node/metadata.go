@@ -53,6 +53,7 @@ func (n *Node) followMetadata(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		cfg, plugins := n.store.Watch(raftstore.Config), n.store.Watch(raftstore.PluginConfigs)
+		states := n.store.Watch(raftstore.PluginStates)
 		select {
 		case <-ctx.Done():
 			return
@@ -60,6 +61,10 @@ func (n *Node) followMetadata(ctx context.Context) {
 			n.follow(ctx)
 		case <-plugins:
 			n.follow(ctx)
+		case <-states:
+			if err := n.plugins.Sync(ctx); err != nil && ctx.Err() == nil {
+				n.log.Error("stored plugin states not in effect", "err", err)
+			}
 		case now := <-tick.C:
 			if n.store.Leads() {
 				if err := n.store.SweepBans(ctx, now); err != nil && ctx.Err() == nil {

@@ -384,7 +384,11 @@ func (n *Node) close(ctx context.Context) error {
 		try("listener "+l.name, l.close())
 	}
 	if n.engine != nil {
-		try("engine", n.engine.Close(ctx)) // wills and last messages still pass the plugins
+		// Wills and last messages still pass the plugins. A client that does not read
+		// may not take the time of all that comes after it.
+		part, cancel := context.WithTimeout(ctx, timeLeft(ctx)/2)
+		try("engine", n.engine.Close(part))
+		cancel()
 	}
 	if n.plugins != nil {
 		try("plugins", n.plugins.Close(ctx))
@@ -401,6 +405,14 @@ func (n *Node) close(ctx context.Context) error {
 		try("metadata", n.store.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// timeLeft is how long ctx lasts, at most a minute.
+func timeLeft(ctx context.Context) time.Duration {
+	if deadline, ok := ctx.Deadline(); ok {
+		return min(time.Until(deadline), time.Minute)
+	}
+	return time.Minute
 }
 
 // startError keeps an error that is for operators and makes one of any other.

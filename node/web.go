@@ -29,6 +29,7 @@ const (
 	writeTimeout  = 90 * time.Second // a processor profile takes up to a minute
 	idleTimeout   = 60 * time.Second
 	maxHeader     = 64 << 10
+	stopTimeout   = 3 * time.Second // for requests under way when a listener closes
 )
 
 // web is the HTTP listeners of a node and its control socket.
@@ -124,13 +125,15 @@ func (w *web) serve(l *httpListener, socket net.Listener, handler http.Handler) 
 	}()
 }
 
-// stop closes a listener. Requests under way may end until ctx is done.
+// stop closes a listener. Requests under way may end within stopTimeout.
 func (w *web) stop(ctx context.Context, l *httpListener) error {
 	w.mu.Lock()
 	w.open = slices.DeleteFunc(w.open, func(o *httpListener) bool { return o == l })
 	w.mu.Unlock()
-	err := l.server.Shutdown(ctx)
-	if err != nil {
+	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
+	var err error
+	if l.server.Shutdown(ctx) != nil { // some request goes on: a profile, a client that does not read
 		err = l.server.Close()
 	}
 	<-l.done

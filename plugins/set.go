@@ -95,6 +95,35 @@ func (s *Set) Start(ctx context.Context) error {
 	return nil
 }
 
+// Sync brings the plugins to the recorded states, after those were changed by others:
+// a restored backup, another node. A plugin that guards itself stays. Every plugin is
+// tried.
+func (s *Set) Sync(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	var errs []error
+	for _, name := range s.order {
+		e := s.entries[name]
+		active, known := s.opt.States.Active(name)
+		if !known {
+			active = e.Default
+		}
+		switch {
+		case active && e.running == nil:
+			errs = append(errs, s.start(ctx, e, s.opt.States.Config()))
+		case !active && e.running != nil:
+			if g, ok := e.running.(Guard); ok && g.MayStop(ctx) != nil {
+				continue
+			}
+			errs = append(errs, s.stop(ctx, e))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // Close stops the running plugins, last started first, without changing their
 // recorded state.
 func (s *Set) Close(ctx context.Context) error {

@@ -31,7 +31,7 @@ func (s *Session) deliver(b *Batch, k *cast, d *delivery, group *shareGroup, fro
 		qos = d.qos
 	}
 	retain := m.Retain && d.rap // [MQTT-3.3.1-9] [MQTT-3.3.1-12] [MQTT-3.3.1-13]
-	if qos == 0 {
+	if qos == 0 && s.queued0.Load() == 0 {
 		if c := s.conn.Load(); c != nil {
 			c.mu.Lock()
 			out := c.write(b, k, d.ids, 0, retain, 0, false)

@@ -212,7 +212,7 @@ func (e *Engine) terminate(b *Batch, s *Session, reason string) {
 		}
 	}
 	for s.queue.n > 0 {
-		rest = append(rest, s.queue.pop())
+		rest = append(rest, s.dequeue())
 	}
 	s.window, s.queue, s.rel, s.feeds = window{}, queue{}, nil, nil
 	s.unsent, s.comp = 0, 0

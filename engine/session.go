@@ -38,7 +38,8 @@ type Session struct {
 	will     *will            // waits for its delay
 	willAt   int64
 	enqueued int64
-	lost     int64 // dropped from the queue
+	lost     int64        // dropped from the queue
+	queued0  atomic.Int32 // QoS 0 deliveries in the queue: while there are any, later ones go behind them [MQTT-4.6.0-6]
 
 	subMu  sync.Mutex // excludes changes of subscriptions; taken before router.mu and registry.mu
 	subs   subTable
@@ -65,12 +66,18 @@ func (s *Session) enqueue(b *Batch, sl slot, z *Zone) {
 			b.dropped(s, sl.m, DropQueueFull)
 			return
 		}
+		if old.qos == 0 {
+			s.queued0.Add(-1)
+		}
 		b.dropped(s, old.m, DropQueueFull)
 		old.m.release()
 	}
 	sl.state = slotQueued
 	sl.at = b.now
 	sl.m.hold()
+	if sl.qos == 0 {
+		s.queued0.Add(1)
+	}
 	s.queue.push(priority, sl)
 	s.enqueued++
 	if mark := b.e.settings.Load().QueueHighMark * float64(z.MaxQueueLen); !s.alarmed && z.MaxQueueLen > 0 && float64(s.queue.n) > mark {
@@ -78,6 +85,15 @@ func (s *Session) enqueue(b *Batch, sl slot, z *Zone) {
 		b.events = append(b.events, event{kind: evQueueAlarm, s: s, alarm: true,
 			reason: fmt.Sprintf("queue len %d > high_watermark %.0f", s.queue.n, mark)})
 	}
+}
+
+// dequeue takes the front of the queue once it is in the output, or is dropped. s.mu is held.
+func (s *Session) dequeue() slot {
+	sl := s.queue.pop()
+	if sl.qos == 0 {
+		s.queued0.Add(-1)
+	}
+	return sl
 }
 
 // relaxed clears the alarm of a queue that has become short. s.mu is held.
@@ -109,7 +125,7 @@ func (s *Session) pumpLocked(b *Batch, c *Conn) {
 		f := s.queue.front()
 		if f.m.expired(b.now) { // [MQTT-3.3.2-5]
 			b.dropped(s, f.m, DropExpired)
-			s.queue.pop().m.release()
+			s.dequeue().m.release()
 			continue
 		}
 		k.begin(b, &f.m.Message, !f.m.uncounted())
@@ -119,7 +135,7 @@ func (s *Session) pumpLocked(b *Batch, c *Conn) {
 		if out != sent && out != dropped {
 			break
 		}
-		s.queue.pop().m.release()
+		s.dequeue().m.release()
 	}
 	s.relaxed(b, z)
 	if len(s.feeds) > 0 && s.queue.n == 0 {

@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/lacewing-mqtt/lacewing/engine/packet"
@@ -215,7 +216,7 @@ func (z Zone) Validate() error {
 		{"MaxPacketSize", z.MaxPacketSize, packet.MaxRemaining + 5}, {"MaxClientIDLen", z.MaxClientIDLen, packet.MaxString},
 		{"MaxTopicLevels", z.MaxTopicLevels, packet.MaxString}, {"MaxTopicLen", z.MaxTopicLen, packet.MaxString},
 		{"MaxInflight", z.MaxInflight, 65535}, {"MaxAwaitingRel", z.MaxAwaitingRel, 65535},
-		{"MaxSubscriptions", z.MaxSubscriptions, 1 << 31}, {"MaxQueueLen", z.MaxQueueLen, 1 << 31},
+		{"MaxSubscriptions", z.MaxSubscriptions, math.MaxInt32}, {"MaxQueueLen", z.MaxQueueLen, math.MaxInt32},
 	} {
 		if n.v < 0 || n.v > n.max {
 			bad(n.name, fmt.Sprintf("is not within 0 to %d", n.max))

@@ -1,6 +1,8 @@
 package transport
 
 import (
+	"errors"
+	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -25,6 +27,8 @@ type loops struct {
 type loop struct {
 	ls     *loops
 	epfd   int
+	epoll  *os.File // epfd, watched by Go's poller
+	raw    syscall.RawConn
 	wakeFD int
 	batch  *engine.Batch
 	buf    []byte
@@ -100,11 +104,18 @@ func (ls *loops) open() (*loop, error) {
 	wake, _, errno := syscall.Syscall(syscall.SYS_EVENTFD2, 0, syscall.O_CLOEXEC|syscall.O_NONBLOCK, 0)
 	if errno != 0 {
 		_ = syscall.Close(epfd)
-		return nil, errno
+		return nil, errors.Join(errno, syscall.Close(epfd))
 	}
-	l := &loop{ls: ls, epfd: epfd, wakeFD: int(wake), batch: ls.d.eng.NewBatch(),
+	if err := syscall.SetNonblock(epfd, true); err != nil { // or Go's poller does not take it
+		return nil, errors.Join(err, syscall.Close(epfd), syscall.Close(int(wake)))
+	}
+	l := &loop{ls: ls, epfd: epfd, epoll: os.NewFile(uintptr(epfd), "epoll"), wakeFD: int(wake), batch: ls.d.eng.NewBatch(),
 		buf: make([]byte, ls.d.opts.ReadBuffer), events: make([]syscall.EpollEvent, eventsAtOnce),
 		accepts: map[int32]*acceptor{}}
+	if l.raw, err = l.epoll.SyscallConn(); err != nil {
+		l.release()
+		return nil, err
+	}
 	if errno := epollControl(epfd, syscall.EPOLL_CTL_ADD, l.wakeFD, syscall.EPOLLIN, 0); errno != 0 {
 		l.release()
 		return nil, errno
@@ -113,7 +124,7 @@ func (ls *loops) open() (*loop, error) {
 }
 
 func (l *loop) release() {
-	_ = syscall.Close(l.epfd) // nothing was written to these: closing cannot lose anything
+	_ = l.epoll.Close() // nothing was written to these: closing cannot lose anything
 	_ = syscall.Close(l.wakeFD)
 }
 
@@ -159,7 +170,7 @@ func (l *loop) run() {
 		if len(l.drained) > 0 {
 			l.disarm()
 		}
-		if len(l.timed)+len(l.paused) > 0 {
+		if l.waits() {
 			l.sweep()
 		}
 		if stopping {
@@ -171,10 +182,13 @@ func (l *loop) run() {
 }
 
 // wait returns the number of events. After a round with several events it asks
-// without waiting, lets other goroutines run, and asks again, before it blocks:
-// meanwhile more comes together, and a blocking call costs the Go scheduler
-// much more than one that is not. With one event at a time nothing comes
-// together, and to block at once is cheaper. DESIGN.md has the measurement.
+// without waiting and lets other goroutines run before it parks: meanwhile more
+// comes together. With one event at a time nothing comes together.
+//
+// It parks in Go's own poller, which watches the loop's epoll descriptor: a
+// blocking epoll_wait of our own would leave the processor to be taken away by
+// the scheduler's monitor, which costs more than the messages when these come
+// one by one. DESIGN.md has the measurement.
 func (l *loop) wait() (n int) {
 	defer func() { l.last = n }()
 	if l.last > 1 {
@@ -182,26 +196,24 @@ func (l *loop) wait() (n int) {
 			return n
 		}
 		runtime.Gosched()
-		if n = epollNow(l.epfd, l.events); n > 0 || l.hasWork.Load() {
-			return n
+	}
+	if l.waits() {
+		if err := l.epoll.SetReadDeadline(time.Now().Add(sweepEvery)); err == nil {
+			defer func() { _ = l.epoll.SetReadDeadline(time.Time{}) }() // as the one before
 		}
 	}
-	timeout := -1
-	if len(l.timed)+len(l.paused) > 0 {
-		timeout = int(sweepEvery / time.Millisecond)
-	}
 	l.asleep.Store(true)
-	if l.hasWork.Load() {
-		timeout = 0
-	}
-	var err error
-	n, err = syscall.EpollWait(l.epfd, l.events, timeout)
+	// The error is that the deadline has passed: a round without events.
+	_ = l.raw.Read(func(uintptr) bool {
+		n = epollNow(l.epfd, l.events)
+		return n > 0 || l.hasWork.Load()
+	})
 	l.asleep.Store(false)
-	if err != nil { // EINTR only: the descriptor and the buffer are ours
-		return 0
-	}
 	return n
 }
+
+// waits reports whether something is to be looked at even without events.
+func (l *loop) waits() bool { return len(l.timed)+len(l.paused) > 0 }
 
 // wake ends the wait of a loop that is blocked. Any goroutine may call it,
 // after it has left work.

@@ -166,7 +166,7 @@ type event struct {
 	s      *Session
 	m      *shared // held
 	slot   slot    // of evRedispatch
-	reason string // of evDropped; summary of evQueueAlarm
+	reason string  // of evDropped; summary of evQueueAlarm
 	alarm  bool
 }
 

@@ -93,6 +93,34 @@ func BenchmarkForward(b *testing.B) {
 	}
 }
 
+// BenchmarkLarge is one publication of 64 KB that arrives in four reads, to one subscriber.
+func BenchmarkLarge(b *testing.B) {
+	for _, qos := range []packet.QoS{0, 1} {
+		b.Run(fmt.Sprintf("QoS%d", qos), func(b *testing.B) {
+			w := newWorld(b)
+			batch := w.e.NewBatch()
+			sub := w.bare(batch, "s", subscription("t", qos))
+			p := w.bare(batch, "p")
+			in := pub("t", string(make([]byte, 64<<10)), qos, 1).Append(nil, packet.V311)
+			id := uint16(0)
+			b.ReportAllocs()
+			for b.Loop() {
+				for i := 0; i < len(in); i += 17000 {
+					p.Feed(batch, in[i:min(len(in), i+17000)])
+				}
+				batch.Flush()
+				if qos == 1 {
+					if id++; id == 0 {
+						id = 1
+					}
+					sub.Feed(batch, packet.AppendAck(nil, packet.V311, packet.TypePuback, id, 0))
+					batch.Flush()
+				}
+			}
+		})
+	}
+}
+
 // BenchmarkFanOut is one round of 16 publications of 64 bytes to many subscribers.
 func BenchmarkFanOut(b *testing.B) {
 	for _, qos := range []packet.QoS{0, 1} {

@@ -177,12 +177,12 @@ func (c *Conn) parse(b *Batch, p []byte) Next {
 			if len(p) == 0 {
 				return ReadOn
 			}
-			c.tail = append(c.tail, p[0])
+			c.tail = appendBuffer(c.tail, p[:1], 0)
 			p = p[1:]
 			continue
 		case size > len(c.tail):
 			n := min(size-len(c.tail), len(p))
-			c.tail = append(c.tail, p[:n]...)
+			c.tail = appendBuffer(c.tail, p[:n], size)
 			p = p[n:]
 			if len(c.tail) < size {
 				return ReadOn
@@ -200,7 +200,7 @@ func (c *Conn) parse(b *Batch, p []byte) Next {
 		if len(tail) > size {
 			c.tail = tail[size:]
 		} else {
-			putTail(tail)
+			putBuffer(tail)
 		}
 	}
 	for len(p) > 0 {
@@ -209,7 +209,7 @@ func (c *Conn) parse(b *Batch, p []byte) Next {
 			return next
 		}
 		if size == 0 || size > len(p) {
-			c.tail = append(getTail(), p...)
+			c.tail = appendBuffer(nil, p, size)
 			return ReadOn
 		}
 		if next := c.packet(b, p[:size]); next != ReadOn {
@@ -321,17 +321,4 @@ func (c *Conn) clientID() string {
 		return hs.req.ClientID
 	}
 	return ""
-}
-
-// Tails come from a pool in one size; larger ones grow and are left to the collector.
-const tailSize = 2 << 10
-
-var tailPool = sync.Pool{New: func() any { return new([tailSize]byte) }}
-
-func getTail() []byte { return tailPool.Get().(*[tailSize]byte)[:0] }
-
-func putTail(p []byte) {
-	if cap(p) == tailSize {
-		tailPool.Put((*[tailSize]byte)(p[:tailSize]))
-	}
 }

@@ -14,10 +14,11 @@ type output struct {
 	inline [outputInline]byte
 }
 
-// owner says what a segment is part of: a chunk of the pool, a message, or neither.
+// owner says what a segment is part of: a chunk of the pool, a large buffer, a message, or none of these.
 type owner struct {
 	chunk *chunk
 	m     *shared
+	large []byte
 }
 
 type chunk [outputChunk]byte
@@ -51,8 +52,9 @@ func (o *output) reserve(n int) []byte {
 		return o.bufs[last][len(p):]
 	}
 	if n > outputChunk {
-		o.bufs = append(o.bufs, make([]byte, n))
-		o.owners = append(o.owners, owner{})
+		p := getBuffer(n)[:n]
+		o.bufs = append(o.bufs, p)
+		o.owners = append(o.owners, owner{large: p})
 	} else {
 		c := chunkPool.Get().(*chunk)
 		o.bufs = append(o.bufs, c[:n])
@@ -105,6 +107,9 @@ func (o *output) drop(i int) {
 	}
 	if w.m != nil {
 		w.m.release()
+	}
+	if w.large != nil {
+		putBuffer(w.large)
 	}
 }
 

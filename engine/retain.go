@@ -40,7 +40,7 @@ func (r *retainer) put(b *Batch, m *Message) {
 		r.refuse(b, m, "payload too large")
 		return
 	}
-	n := &retained{m: newShared(m)}
+	n := &retained{m: keepMessage(m)}
 	switch {
 	case m.HasExpiry:
 		n.expires = b.now + int64(m.Expiry)*int64(time.Second)

@@ -13,8 +13,8 @@ type shared struct {
 	buf  []byte // backs Payload and Properties
 }
 
-// maxPooledMessage is the largest buffer that a message takes back to the pool, bytes.
-const maxPooledMessage = 64 << 10
+// ownBuffer is up to which size, in bytes, a message keeps its buffer when it goes back to the pool.
+const ownBuffer = 1 << 10
 
 var sharedPool = sync.Pool{New: func() any { return new(shared) }}
 
@@ -22,9 +22,21 @@ var sharedPool = sync.Pool{New: func() any { return new(shared) }}
 func newShared(m *Message) *shared {
 	s := sharedPool.Get().(*shared)
 	s.Message = *m
+	if n := len(m.Payload) + len(m.Properties); n > ownBuffer {
+		s.buf = getBuffer(n)
+	} else if cap(s.buf) < n {
+		s.buf = make([]byte, 0, max(128, n))
+	}
 	s.buf = append(append(s.buf[:0], m.Payload...), m.Properties...)
 	s.Payload = s.buf[:len(m.Payload):len(m.Payload)]
 	s.Properties = s.buf[len(m.Payload):]
+	s.refs.Store(1)
+	return s
+}
+
+// keepMessage copies m for good, into memory of the right size. The copy never goes to the pool.
+func keepMessage(m *Message) *shared {
+	s := &shared{Message: *m.Clone()}
 	s.refs.Store(1)
 	return s
 }
@@ -41,8 +53,9 @@ func (s *shared) release() {
 	case n < 0:
 		panic("engine: message released twice")
 	}
-	if cap(s.buf) > maxPooledMessage {
-		return // left to the collector
+	if cap(s.buf) > ownBuffer {
+		putBuffer(s.buf)
+		s.buf = nil
 	}
 	s.Message = Message{}
 	sharedPool.Put(s)

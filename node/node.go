@@ -394,7 +394,7 @@ func (n *Node) close(ctx context.Context) error {
 		try("plugins", n.plugins.Close(ctx))
 	}
 	if n.web != nil {
-		try("control socket", n.web.close(ctx))
+		try("HTTP", n.web.close())
 	}
 	if n.driver != nil {
 		try("connections", n.driver.Close(ctx))

@@ -275,3 +275,47 @@ func TestListenersMayNotBeCutOff(t *testing.T) {
 	expect(t, n, 404, "PUT", path+"emqx_nosuch/load", nil)
 	expect(t, n, 500, "PUT", path+"emqx_coap/load", nil)
 }
+
+func TestListenersMove(t *testing.T) {
+	n := start(t, nil)
+	path := "/api/v3/nodes/" + n.Name() + "/plugin_configs/emqx_dashboard"
+	config := func(change ...string) map[string]string {
+		set := map[string]string{}
+		for _, row := range expect(t, n, 200, "GET", path, nil).([]any) {
+			r := row.(map[string]any)
+			if r["required"] == true {
+				set[r["key"].(string)] = r["value"].(string)
+			}
+		}
+		for i := 0; i < len(change); i += 2 {
+			set[change[i]] = change[i+1]
+		}
+		return set
+	}
+	before := n.Addr("http dashboard")
+	expect(t, n, 200, "PUT", path, config()) // nothing new
+	if got := n.Addr("http dashboard"); got != before {
+		t.Errorf("an unchanged listener has moved from %s to %s", before, got)
+	}
+	// The call comes through the listener that it changes, and is answered.
+	expect(t, n, 200, "PUT", path, config("dashboard.listener.http", "0", "dashboard.listener.https", "127.0.0.1:0"))
+	if n.Addr("http dashboard") == before || n.Addr("https dashboard") == "" {
+		t.Errorf("got %v, want another address, and HTTPS", n.Listening())
+	}
+	t.Run("an address in use", func(t *testing.T) {
+		was := n.Addr("http dashboard")
+		if status, body := call(t, n, "PUT", path, config("dashboard.listener.http", n.Addr("http management"))); status == 200 {
+			t.Errorf("taken: %v", body)
+		}
+		if got := n.Addr("http dashboard"); got != was {
+			t.Errorf("got %s, want %s as before", got, was)
+		}
+		expect(t, n, 200, "GET", path, nil)
+	})
+	t.Run("itself switched off", func(t *testing.T) {
+		if status, _ := call(t, n, "PUT", path, config("dashboard.listener.http", "off", "dashboard.listener.https", "off")); status == 200 {
+			t.Error("the listener that the call came through was closed")
+		}
+		expect(t, n, 200, "GET", path, nil)
+	})
+}

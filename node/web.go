@@ -11,13 +11,16 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/netutil"
 
+	"github.com/lacewing-mqtt/lacewing/config"
 	"github.com/lacewing-mqtt/lacewing/engine/transport"
 	"github.com/lacewing-mqtt/lacewing/plugins"
 )
@@ -38,6 +41,8 @@ type web struct {
 
 	mu   sync.Mutex // guards open
 	open []*httpListener
+
+	drains sync.WaitGroup // listeners that let requests end
 }
 
 // httpListener is one open HTTP address.
@@ -49,6 +54,8 @@ type httpListener struct {
 	acceptors int
 	max       int
 	bound     net.Addr
+	spec      httpSpec         // that it was opened with
+	socket    net.Listener     // without limit and TLS
 	cert      *httpCertificate // nil without TLS
 	server    *http.Server
 	conns     atomic.Int64
@@ -66,11 +73,17 @@ type httpSpec struct {
 	handler   http.Handler
 }
 
+// same reports whether two specs open the same listener.
+func (s httpSpec) same(o httpSpec) bool {
+	s.handler, o.handler = nil, nil
+	return reflect.DeepEqual(s, o)
+}
+
 // listen opens an address and serves it until stop.
 func (w *web) listen(s httpSpec) (*httpListener, error) {
 	l := &httpListener{
 		name: s.scheme + " " + s.plugin, plugin: s.plugin, scheme: s.scheme,
-		acceptors: s.acceptors, max: s.max, done: make(chan struct{}),
+		acceptors: s.acceptors, max: s.max, done: make(chan struct{}), spec: s,
 	}
 	network, address, err := transport.ParseAddress(s.address)
 	if err != nil {
@@ -80,7 +93,7 @@ func (w *web) listen(s httpSpec) (*httpListener, error) {
 	if err != nil {
 		return nil, listenError(l.name, s.address, err)
 	}
-	l.bound, l.address = socket.Addr(), shownAddress(s.address, socket.Addr())
+	l.socket, l.bound, l.address = socket, socket.Addr(), shownAddress(s.address, socket.Addr())
 	if s.max > 0 {
 		socket = netutil.LimitListener(socket, s.max)
 	}
@@ -119,36 +132,65 @@ func (w *web) serve(l *httpListener, socket net.Listener, handler http.Handler) 
 	w.mu.Unlock()
 	go func() {
 		defer close(l.done)
-		if err := l.server.Serve(socket); err != nil && !errors.Is(err, http.ErrServerClosed) {
+		err := l.server.Serve(socket)
+		if err != nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 			w.log.Error("HTTP listener ended", "listener", l.name, "err", err)
 		}
 	}()
 }
 
-// stop closes a listener. Requests under way may end within stopTimeout.
-func (w *web) stop(ctx context.Context, l *httpListener) error {
+// stop closes an address. Requests under way, the one that asked for this among them,
+// get stopTimeout to end; close waits for them.
+func (w *web) stop(l *httpListener) error {
 	w.mu.Lock()
 	w.open = slices.DeleteFunc(w.open, func(o *httpListener) bool { return o == l })
 	w.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
-	defer cancel()
-	var err error
-	if l.server.Shutdown(ctx) != nil { // some request goes on: a profile, a client that does not read
-		err = l.server.Close()
-	}
+	err := l.socket.Close()
 	<-l.done
+	w.drains.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+		defer cancel()
+		if l.server.Shutdown(ctx) != nil { // some request goes on: a profile, a client that does not read
+			if err := l.server.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+				w.log.Debug("connections of a listener not closed", "listener", l.name, "err", err)
+			}
+		}
+	})
 	return err
 }
 
-// close stops what is still open.
-func (w *web) close(ctx context.Context) error {
+// replace opens s in the place of a listener, whose address it may have. When that
+// fails the old one is opened again; the listener that is open then is returned, nil
+// for none.
+func (w *web) replace(old *httpListener, s httpSpec) (*httpListener, error) {
+	if err := w.stop(old); err != nil {
+		return nil, err
+	}
+	l, err := w.listen(s)
+	if err == nil {
+		return l, nil
+	}
+	back := old.spec
+	if _, port, perr := net.SplitHostPort(old.bound.String()); perr == nil && (back.address == "0" || strings.HasSuffix(back.address, ":0")) {
+		back.address = strings.TrimSuffix(back.address, "0") + port // the one that it had
+	}
+	l, again := w.listen(back)
+	if l != nil {
+		l.spec = old.spec
+	}
+	return l, errors.Join(err, again)
+}
+
+// close stops what is still open and waits for requests under way.
+func (w *web) close() error {
 	w.mu.Lock()
 	open := slices.Clone(w.open)
 	w.mu.Unlock()
 	var errs []error
 	for _, l := range open {
-		errs = append(errs, w.stop(ctx, l))
+		errs = append(errs, w.stop(l))
 	}
+	w.drains.Wait()
 	return errors.Join(errs...)
 }
 
@@ -208,42 +250,103 @@ func (n *Node) dashboardPlugin() plugins.Descriptor {
 	}
 }
 
+var schemes = []string{"http", "https"}
+
+// spec is what a configuration says of a scheme; ok is false where it is off.
+func (p *httpPlugin) spec(cfg *config.Config, scheme string) (s httpSpec, ok bool, err error) {
+	key := p.name + ".listener." + scheme
+	s = httpSpec{
+		plugin: p.name, scheme: scheme, address: cfg.String(key),
+		acceptors: cfg.Int(key + ".acceptors"), max: cfg.Int(key + ".max_clients"),
+		handler: p.handler(),
+	}
+	if s.address == "off" || s.address == "" {
+		return s, false, nil
+	}
+	if scheme == "https" {
+		files, err := p.node.tlsFiles(cfg.TLS(key))
+		if err != nil {
+			return s, false, err
+		}
+		s.tls = &files
+	}
+	return s, true, nil
+}
+
 // Start opens the configured addresses.
 func (p *httpPlugin) Start(ctx context.Context, env plugins.Env) error {
-	for _, scheme := range []string{"http", "https"} {
-		key := p.name + ".listener." + scheme
-		s := httpSpec{
-			plugin: p.name, scheme: scheme, address: env.Config.String(key),
-			acceptors: env.Config.Int(key + ".acceptors"), max: env.Config.Int(key + ".max_clients"),
-			handler: p.handler(),
-		}
-		if s.address == "off" || s.address == "" {
-			continue
-		}
-		if scheme == "https" {
-			files, err := p.node.tlsFiles(env.Config.TLS(key))
-			if err != nil {
-				return errors.Join(err, p.Stop(ctx))
+	for _, scheme := range schemes {
+		s, on, err := p.spec(env.Config, scheme)
+		if err == nil && on {
+			var l *httpListener
+			if l, err = p.node.web.listen(s); err == nil {
+				p.open = append(p.open, l)
 			}
-			s.tls = &files
 		}
-		l, err := p.node.web.listen(s)
 		if err != nil {
 			return errors.Join(err, p.Stop(ctx))
 		}
-		p.open = append(p.open, l)
 	}
 	return nil
 }
 
 // Stop closes them.
-func (p *httpPlugin) Stop(ctx context.Context) error {
+func (p *httpPlugin) Stop(context.Context) error {
 	var errs []error
 	for _, l := range p.open {
-		errs = append(errs, p.node.web.stop(ctx, l))
+		errs = append(errs, p.node.web.stop(l))
 	}
 	p.open = nil
 	return errors.Join(errs...)
+}
+
+// Configure opens and closes what differs. An address that cannot be opened leaves the
+// listener as it was.
+func (p *httpPlugin) Configure(ctx context.Context, cfg *config.Config) error {
+	want := make(map[string]httpSpec)
+	for _, scheme := range schemes {
+		s, on, err := p.spec(cfg, scheme)
+		if err != nil {
+			return err
+		}
+		if on {
+			want[scheme] = s
+		}
+	}
+	if len(want) == 0 && len(p.open) > 0 {
+		if err := p.MayStop(ctx); err != nil {
+			return err
+		}
+	}
+	for _, scheme := range schemes {
+		s, on := want[scheme]
+		i := slices.IndexFunc(p.open, func(l *httpListener) bool { return l.scheme == scheme })
+		switch {
+		case i < 0 && on:
+			l, err := p.node.web.listen(s)
+			if err != nil {
+				return err
+			}
+			p.open = append(p.open, l)
+		case i >= 0 && !on:
+			old := p.open[i]
+			p.open = slices.Delete(p.open, i, i+1)
+			if err := p.node.web.stop(old); err != nil {
+				return err
+			}
+		case i >= 0 && !s.same(p.open[i].spec):
+			l, err := p.node.web.replace(p.open[i], s)
+			if l == nil {
+				p.open = slices.Delete(p.open, i, i+1)
+			} else {
+				p.open[i] = l
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // MayStop refuses to cut off the caller, and to close the last way in.
@@ -258,8 +361,9 @@ func (p *httpPlugin) MayStop(ctx context.Context) error {
 }
 
 var (
-	_ plugins.Plugin = (*httpPlugin)(nil)
-	_ plugins.Guard  = (*httpPlugin)(nil)
+	_ plugins.Plugin     = (*httpPlugin)(nil)
+	_ plugins.Configurer = (*httpPlugin)(nil)
+	_ plugins.Guard      = (*httpPlugin)(nil)
 )
 
 // httpCertificate is the TLS configuration of an HTTPS listener, replaced as a whole.
@@ -341,7 +445,7 @@ func (n *Node) openControl() error {
 	if err := os.Chmod(path, 0o600); err != nil {
 		return errors.Join(&StartError{What: "control socket " + path, Err: reason(err), Code: ExitData}, socket.Close())
 	}
-	l := &httpListener{name: "control socket", scheme: "unix", bound: socket.Addr(), done: make(chan struct{})}
+	l := &httpListener{name: "control socket", scheme: "unix", socket: socket, bound: socket.Addr(), done: make(chan struct{})}
 	n.web.serve(l, socket, n.socketHandler())
 	return nil
 }

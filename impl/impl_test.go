@@ -66,7 +66,7 @@ func newBench(t testing.TB, settings ...string) *bench {
 	service := admin.New(admin.Options{
 		Local: admin.NewLocal(admin.LocalOptions{
 			Name: "emqx@127.0.0.1", ID: b.store.NodeID(), Engine: b.engine, Plugins: set, Config: b.cfg.Load, Started: time.Now(),
-			Reconfigure: func(context.Context) error { return nil }, ReloadACL: func(context.Context) error { return nil },
+			Reconfigure: func(context.Context) error { return nil },
 		}),
 		Store: b.store, Config: b.cfg.Load, Logger: logger,
 	})

@@ -15,7 +15,7 @@ func (n *Node) startAdmin() error {
 	n.service = admin.New(admin.Options{
 		Local: admin.NewLocal(admin.LocalOptions{
 			Name: n.name, ID: n.store.NodeID(), Release: n.release, Engine: n.engine, Plugins: n.plugins,
-			Config: n.Config, Reconfigure: n.Reconfigure, ReloadACL: n.ReloadACL,
+			Config: n.Config, Reconfigure: n.Reconfigure,
 			HTTPListeners: n.httpListeners, Started: n.started,
 		}),
 		Store: n.store, Config: n.Config, Logger: n.log,

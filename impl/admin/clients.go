@@ -18,12 +18,6 @@ func (s *Service) Client(ctx context.Context, node, id string) ([]Client, error)
 	return askAll(ctx, s, node, func(ctx context.Context, n Node) ([]Client, error) { return n.Client(ctx, id) })
 }
 
-// ClientsByUsername returns the connections of a user name on one node, or on
-// all for node "".
-func (s *Service) ClientsByUsername(ctx context.Context, node, username string) ([]Client, error) {
-	return askAll(ctx, s, node, func(ctx context.Context, n Node) ([]Client, error) { return n.ClientsByUsername(ctx, username) })
-}
-
 // Kick closes the connection of a client id, wherever it is. ClientOffline.
 func (s *Service) Kick(ctx context.Context, id string) error {
 	return s.onOwner(ctx, "", ClientOffline, func(n Node) error { return n.Kick(ctx, id) })
@@ -33,18 +27,6 @@ func (s *Service) Kick(ctx context.Context, id string) error {
 // ClientOffline.
 func (s *Service) CleanACL(ctx context.Context, id, topic string) error {
 	return s.onOwner(ctx, "", ClientOffline, func(n Node) error { return n.CleanACL(ctx, id, topic) })
-}
-
-// CleanACLAll forgets the cached decisions of every connection of the cluster.
-func (s *Service) CleanACLAll(ctx context.Context) error {
-	_, err := each(ctx, s, func(ctx context.Context, n Node) (struct{}, error) { return struct{}{}, n.CleanACLAll(ctx) })
-	return err
-}
-
-// ReloadACL makes one node, or every one for node "", read its ACL file again.
-func (s *Service) ReloadACL(ctx context.Context, node string) error {
-	_, err := askAll(ctx, s, node, func(ctx context.Context, n Node) ([]struct{}, error) { return nil, n.ReloadACL(ctx) })
-	return err
 }
 
 // Sessions lists the sessions of one node, or of all for node "".
@@ -58,12 +40,6 @@ func (s *Service) Sessions(ctx context.Context, node string, w Window) (Page[Ses
 // "": one row or none.
 func (s *Service) Session(ctx context.Context, node, id string) ([]Session, error) {
 	return askAll(ctx, s, node, func(ctx context.Context, n Node) ([]Session, error) { return n.Session(ctx, id) })
-}
-
-// DropSession ends a session for good, on one node or wherever it is for node
-// "". SessionNotFound.
-func (s *Service) DropSession(ctx context.Context, node, id string) error {
-	return s.onOwner(ctx, node, SessionNotFound, func(n Node) error { return n.DropSession(ctx, id) })
 }
 
 // Subscriptions lists the subscriptions of one node, or of all for node "".

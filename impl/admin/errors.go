@@ -21,6 +21,7 @@ const (
 	MissingParam                  // a required member is absent
 	BadParam                      // a member has the wrong type or is outside its range
 	BadTopic                      // no valid topic name or filter was given
+	PublishRefused                // a plugin does not let the message pass
 	ClientOffline                 // an action on a connection that is not there
 	SessionNotFound               // an action on a session that is not there
 	Quota                         // a limit of the session or the broker refuses the action

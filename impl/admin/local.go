@@ -23,8 +23,6 @@ type LocalOptions struct {
 	Config func() *config.Config
 	// Reconfigure puts the stored configuration into effect.
 	Reconfigure func(ctx context.Context) error
-	// ReloadACL reads the ACL file again.
-	ReloadACL func(ctx context.Context) error
 	// HTTPListeners lists the listeners of the API and the dashboard.
 	HTTPListeners func() []Listener
 	Started       time.Time
@@ -70,11 +68,6 @@ func (l *Local) Client(_ context.Context, id string) ([]Client, error) {
 	return []Client{l.client(c)}, nil
 }
 
-// ClientsByUsername implements [Node].
-func (l *Local) ClientsByUsername(_ context.Context, username string) ([]Client, error) {
-	return convert(l.o.Engine.ClientsByUsername(username), l.client), nil
-}
-
 // Kick implements [Node].
 func (l *Local) Kick(_ context.Context, id string) error {
 	return engineError(l.o.Engine.Kick(id), ClientOffline, id)
@@ -83,20 +76,6 @@ func (l *Local) Kick(_ context.Context, id string) error {
 // CleanACL implements [Node].
 func (l *Local) CleanACL(_ context.Context, id, topic string) error {
 	return engineError(l.o.Engine.CleanACL(id, topic), ClientOffline, id)
-}
-
-// CleanACLAll implements [Node].
-func (l *Local) CleanACLAll(context.Context) error {
-	l.o.Engine.CleanACLAll()
-	return nil
-}
-
-// ReloadACL implements [Node].
-func (l *Local) ReloadACL(ctx context.Context) error {
-	if err := l.o.ReloadACL(ctx); err != nil {
-		return failBy(ConfigRefused, "the ACL file was not taken: "+err.Error(), err)
-	}
-	return nil
 }
 
 // Sessions implements [Node].
@@ -112,11 +91,6 @@ func (l *Local) Session(_ context.Context, id string) ([]Session, error) {
 		return nil, nil
 	}
 	return []Session{l.session(s)}, nil
-}
-
-// DropSession implements [Node].
-func (l *Local) DropSession(_ context.Context, id string) error {
-	return engineError(l.o.Engine.DropSession(id), SessionNotFound, id)
 }
 
 // Subscriptions implements [Node].
@@ -151,8 +125,7 @@ func (l *Local) RoutesOf(_ context.Context, filter string) ([]Route, error) {
 	return convert(l.o.Engine.RoutesOf(filter), l.route), nil
 }
 
-// Publish implements [Node]. That a hook refused the message is no failure of
-// the call: the publisher of an API is told no more than a client would be.
+// Publish implements [Node].
 func (l *Local) Publish(_ context.Context, m Message) error {
 	if !topic.ValidName(m.Topic) {
 		return failOn(BadTopic, m.Topic, "bad topic")
@@ -160,8 +133,11 @@ func (l *Local) Publish(_ context.Context, m Message) error {
 	_, err := l.o.Engine.Publish(&engine.Message{
 		Topic: m.Topic, Payload: m.Payload, QoS: packet.QoS(m.QoS), Retain: m.Retain, From: m.From,
 	})
-	if _, refused := errors.AsType[packet.ReasonCode](err); refused {
-		return nil
+	if code, refused := errors.AsType[packet.ReasonCode](err); refused {
+		if code == packet.TopicNameInvalid {
+			return failOn(BadTopic, m.Topic, "bad topic")
+		}
+		return failBy(PublishRefused, code.Error(), err)
 	}
 	return engineError(err, SessionNotFound, m.Topic)
 }
@@ -184,11 +160,6 @@ func (l *Local) LoadPlugin(ctx context.Context, name string) error {
 // UnloadPlugin implements [Node].
 func (l *Local) UnloadPlugin(ctx context.Context, name string) error {
 	return pluginError(l.o.Plugins.Unload(ctx, name), name)
-}
-
-// ReloadPlugin implements [Node].
-func (l *Local) ReloadPlugin(ctx context.Context, name string) error {
-	return pluginError(l.o.Plugins.Reload(ctx, name), name)
 }
 
 // PluginConfig implements [Node].
@@ -265,11 +236,6 @@ func (l *Local) Alarms(context.Context) ([]Alarm, error) {
 	return convert(l.o.Engine.Alarms().List(), alarm), nil
 }
 
-// AlarmHistory implements [Node].
-func (l *Local) AlarmHistory(context.Context) ([]Alarm, error) {
-	return convert(l.o.Engine.Alarms().History(), alarm), nil
-}
-
 func (l *Local) client(c engine.ClientInfo) Client {
 	row := Client{
 		Node: l.o.Name, ID: c.ClientID, Username: Undefined, Peer: c.Peer, CleanStart: c.CleanStart,
@@ -313,7 +279,7 @@ func (l *Local) subscription(s engine.SubscriptionInfo) Subscription {
 func (l *Local) route(r engine.RouteInfo) Route { return Route{Topic: r.Filter, Node: l.o.Name} }
 
 func alarm(a engine.Alarm) Alarm {
-	return Alarm{ID: a.ID, Severity: a.Severity, Title: a.Title, Summary: a.Summary, At: a.RaisedAt, Cleared: a.ClearedAt}
+	return Alarm{ID: a.ID, Severity: a.Severity, Title: a.Title, Summary: a.Summary, At: a.RaisedAt}
 }
 
 // engineError translates an error of the engine; absent is what its "not

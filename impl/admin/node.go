@@ -23,26 +23,17 @@ type Node interface {
 	Clients(ctx context.Context, offset, limit int) ([]Client, int, error)
 	// Client returns the connection of that client id.
 	Client(ctx context.Context, id string) ([]Client, error)
-	// ClientsByUsername returns the connections of that user name by client id.
-	ClientsByUsername(ctx context.Context, username string) ([]Client, error)
 	// Kick closes the connection of that client id and returns when it is gone
 	// from the tables. ClientOffline where nobody is connected under it.
 	Kick(ctx context.Context, id string) error
 	// CleanACL forgets the cached decisions on one topic of one connection.
 	// ClientOffline where nobody is connected under that id.
 	CleanACL(ctx context.Context, id, topic string) error
-	// CleanACLAll forgets the cached decisions of every connection.
-	CleanACLAll(ctx context.Context) error
-	// ReloadACL reads the ACL file again and forgets the cached decisions; a
-	// file that cannot be read or parsed changes nothing.
-	ReloadACL(ctx context.Context) error
 
 	// Sessions lists the sessions by client id, those of offline clients too.
 	Sessions(ctx context.Context, offset, limit int) ([]Session, int, error)
 	// Session returns the session of that client id.
 	Session(ctx context.Context, id string) ([]Session, error)
-	// DropSession ends a session and closes its connection. SessionNotFound.
-	DropSession(ctx context.Context, id string) error
 
 	// Subscriptions lists by client id, then filter.
 	Subscriptions(ctx context.Context, offset, limit int) ([]Subscription, int, error)
@@ -65,12 +56,11 @@ type Node interface {
 
 	// Plugins lists what is built, by name.
 	Plugins(ctx context.Context) ([]Plugin, error)
-	// LoadPlugin, UnloadPlugin and ReloadPlugin return when the change is in
-	// effect and recorded. UnknownPlugin, PluginAbsent, PluginStarted,
-	// PluginStopped, PluginRefused.
+	// LoadPlugin and UnloadPlugin return when the change is in effect and
+	// recorded. UnknownPlugin, PluginAbsent, PluginStarted, PluginStopped,
+	// PluginRefused.
 	LoadPlugin(ctx context.Context, name string) error
 	UnloadPlugin(ctx context.Context, name string) error
-	ReloadPlugin(ctx context.Context, name string) error
 	// PluginConfig lists the keys of a plugin as its file would have them.
 	PluginConfig(ctx context.Context, name string) ([]PluginSetting, error)
 	// SetPluginConfig replaces the whole set; an active plugin has taken it
@@ -89,9 +79,8 @@ type Node interface {
 	// it is.
 	Reconfigure(ctx context.Context) error
 
-	// Alarms lists what is raised now, AlarmHistory what was cleared.
+	// Alarms lists what is raised now.
 	Alarms(ctx context.Context) ([]Alarm, error)
-	AlarmHistory(ctx context.Context) ([]Alarm, error)
 }
 
 // Version is a documented API whose names for keys differ.
@@ -237,5 +226,4 @@ type Alarm struct {
 	Title    string
 	Summary  string
 	At       time.Time
-	Cleared  time.Time // zero while it is raised
 }

@@ -51,13 +51,3 @@ func (s *Service) AllAlarms(ctx context.Context) ([]Of[[]Alarm], error) {
 func (s *Service) Alarms(ctx context.Context, node string) ([]Alarm, error) {
 	return askOne(ctx, s, node, func(ctx context.Context, n Node) ([]Alarm, error) { return n.Alarms(ctx) })
 }
-
-// AllAlarmHistory returns the cleared alarms of every node.
-func (s *Service) AllAlarmHistory(ctx context.Context) ([]Of[[]Alarm], error) {
-	return each(ctx, s, func(ctx context.Context, n Node) ([]Alarm, error) { return n.AlarmHistory(ctx) })
-}
-
-// AlarmHistory returns the cleared alarms of one node. UnknownNode.
-func (s *Service) AlarmHistory(ctx context.Context, node string) ([]Alarm, error) {
-	return askOne(ctx, s, node, func(ctx context.Context, n Node) ([]Alarm, error) { return n.AlarmHistory(ctx) })
-}

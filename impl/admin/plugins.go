@@ -23,22 +23,6 @@ func (s *Service) UnloadPlugin(ctx context.Context, node, name string) error {
 	return s.onNode(node, func(n Node) error { return n.UnloadPlugin(ctx, name) })
 }
 
-// UnloadPluginEverywhere stops a plugin on every node.
-func (s *Service) UnloadPluginEverywhere(ctx context.Context, name string) error {
-	return s.onNodes(ctx, func(ctx context.Context, n Node) error { return n.UnloadPlugin(ctx, name) })
-}
-
-// ReloadPlugin stops and starts a plugin on one node, its configuration read
-// anew.
-func (s *Service) ReloadPlugin(ctx context.Context, node, name string) error {
-	return s.onNode(node, func(n Node) error { return n.ReloadPlugin(ctx, name) })
-}
-
-// ReloadPluginEverywhere does the same on every node.
-func (s *Service) ReloadPluginEverywhere(ctx context.Context, name string) error {
-	return s.onNodes(ctx, func(ctx context.Context, n Node) error { return n.ReloadPlugin(ctx, name) })
-}
-
 // PluginConfig returns the keys of a plugin on one node.
 func (s *Service) PluginConfig(ctx context.Context, node, name string) ([]PluginSetting, error) {
 	return askOne(ctx, s, node, func(ctx context.Context, n Node) ([]PluginSetting, error) { return n.PluginConfig(ctx, name) })
@@ -55,9 +39,4 @@ func (s *Service) onNode(name string, act func(Node) error) error {
 		return err
 	}
 	return act(n)
-}
-
-func (s *Service) onNodes(ctx context.Context, act func(context.Context, Node) error) error {
-	_, err := gather(ctx, s.nodes(), func(ctx context.Context, n Node) (struct{}, error) { return struct{}{}, act(ctx, n) })
-	return err
 }

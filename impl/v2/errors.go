@@ -27,6 +27,7 @@ var refusals = map[admin.Kind]refusal{
 	admin.MissingParam:      {http.StatusOK, gen.ParameterMissing, "params error"},
 	admin.BadParam:          {http.StatusOK, gen.ParameterType, "params type error"},
 	admin.BadTopic:          {http.StatusOK, gen.UnknownError, ""},
+	admin.PublishRefused:    {http.StatusOK, gen.UnknownError, ""},
 	admin.ClientOffline:     {http.StatusOK, gen.ClientOffline, ""},
 	admin.SessionNotFound:   {http.StatusOK, gen.UnknownError, ""},
 	admin.Quota:             {http.StatusOK, gen.UnknownError, "quota exceeded"},
@@ -65,7 +66,7 @@ func Refusal(err error) (status int, body *gen.Failure) {
 		words = "validate topic: " + e.Subject + " fail"
 	case admin.SessionNotFound:
 		words = "Clientid: " + e.Subject + " not found"
-	case admin.PluginRefused, admin.LoginLocal:
+	case admin.PluginRefused, admin.PublishRefused, admin.LoginLocal:
 		words = e.Message
 	}
 	body = &gen.Failure{Code: r.code}

@@ -64,6 +64,7 @@ var refusals = map[admin.Kind]refusal{
 	admin.BadTopic:          {result, http.StatusOK, 115, "bad_topic"},
 	admin.SessionNotFound:   {result, http.StatusOK, 112, "session_not_found"},
 	admin.Quota:             {message, http.StatusInternalServerError, 102, "quota_exceeded"},
+	admin.PublishRefused:    {message, http.StatusInternalServerError, 102, ""},
 	admin.ClientOffline:     {message, http.StatusInternalServerError, 112, "not_found"},
 	admin.PluginAbsent:      {message, http.StatusInternalServerError, 102, "not_found"},
 	admin.PluginStarted:     {message, http.StatusInternalServerError, 102, "already_started"},

@@ -28,7 +28,7 @@ const (
 	outputChunk  = 16 << 10
 	// referBorder is the payload size in bytes from which on outputs refer to the message instead of copying it. See the
 	// measurement in DESIGN.md.
-	referBorder = 8 << 10
+	referBorder = 4 << 10
 )
 
 var (

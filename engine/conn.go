@@ -142,6 +142,7 @@ func (c *Conn) Feed(b *Batch, p []byte) Next {
 		return next
 	}
 	if c.limits != nil && c.limits.spend(b.now, len(p), int(messages)) {
+		b.counts[RateHolds]++
 		b.e.wheel.set(&c.timer, c.limits.until.Load())
 		return Hold
 	}
@@ -163,6 +164,7 @@ func (c *Conn) overfull(b *Batch) bool {
 		c.touch(b)
 	}
 	c.held = true
+	b.counts[OutputHolds]++
 	return true
 }
 

@@ -67,6 +67,8 @@ const (
 	RetainedDropped   // messages not retained because of a limit of the retainer
 	SessionsRefused   // CONNECTs refused because of MaxSessions
 	SessionsDropped   // sessions ended by their expiry
+	RateHolds         // times a connection was not read because of a rate limit
+	OutputHolds       // times a connection was not read because it did not take its output
 	SharedRedelivered // messages of a shared subscription that went to another member
 	NumMetrics
 )
@@ -90,7 +92,8 @@ var metricNames = [NumMetrics]string{
 	"auth/mqtt/anonymous", "packets/connack/error", "packets/connack/auth_error",
 	"packets/publish/error", "packets/publish/auth_error", "packets/subscribe/error", "packets/subscribe/auth_error",
 	"packets/unsubscribe/error", "packets/auth/received", "packets/auth/sent",
-	"output/dropped", "output/too_large", "retained/dropped", "sessions/refused", "sessions/expired", "messages/shared/redelivered",
+	"output/dropped", "output/too_large", "retained/dropped", "sessions/refused", "sessions/expired",
+	"limits/rate_held", "limits/output_held", "messages/shared/redelivered",
 }
 
 // Name gives the name of the metric as 3.0 spells it: "packets/publish/received". Metrics that 3.0 does not have are named

@@ -60,7 +60,7 @@ func (b *Batch) giveBack() {
 // begin starts a round if none is in progress.
 func (b *Batch) begin() {
 	if b.now == 0 {
-		b.now = b.e.clock.Load()
+		b.now = b.e.time()
 	}
 }
 

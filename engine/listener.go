@@ -157,7 +157,7 @@ func (l *Listener) Accept(info ConnInfo, t Transport) (*Conn, error) {
 		return nil, ErrClosed
 	}
 	st := l.opts.Load()
-	now := e.clock.Load()
+	now := e.time()
 	if st.MaxConnRate > 0 {
 		l.mu.Lock()
 		ok := l.rate.take(now, RateLimit{Rate: float64(st.MaxConnRate)}, 1)

@@ -32,6 +32,10 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 }
 
+// time is the present, ns since the epoch. It does not go back, and it is right even when Run comes late because the processor
+// is busy: a will, an expiry or a keep alive that began with an old clock would end too early.
+func (e *Engine) time() int64 { return max(e.clock.Load(), e.now().UnixNano()) }
+
 // Advance does the housekeeping that is due at now, once: for tests and for programs that have a loop of their own. Time does
 // not go back.
 func (e *Engine) Advance(now time.Time) {

@@ -115,6 +115,25 @@ func startBroker(t *testing.T, settings map[string]string) *broker {
 	return lazy.b
 }
 
+// ownBroker starts a broker with default settings that nobody else uses, so that
+// the test can stop it.
+func ownBroker(t *testing.T) *broker {
+	t.Helper()
+	if foreign() {
+		t.Skip("only a node of this process can be stopped")
+	}
+	b, err := startNode(defaultSettings)
+	if err != nil {
+		t.Fatalf("start broker: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := b.stop(); err != nil {
+			t.Errorf("stop: %v", err)
+		}
+	})
+	return b
+}
+
 // closeBrokers stops every broker that was started.
 func closeBrokers() error {
 	brokers.Lock()

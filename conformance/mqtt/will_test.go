@@ -122,11 +122,11 @@ func TestWillDelay(t *testing.T) {
 		t.Parallel()
 		topic, watcher := watched(t, v5)
 		c := shared(t).connect(t, delayed(topic, 1, 300))
+		start := time.Now() // before the broker can know: a busy machine only makes the wait longer
 		c.drop()
-		start := time.Now()
 		watcher.silent(shared(t).connect(t, session{v: v5}))
 		watcher.receive(topic, "delayed")
-		if waited := time.Since(start); waited < 900*time.Millisecond || waited > 4*time.Second {
+		if waited := time.Since(start); waited < 900*time.Millisecond || waited > 5*time.Second {
 			t.Errorf("will came after %v, want about 1 s", waited)
 		}
 	})

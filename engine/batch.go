@@ -3,6 +3,7 @@ package engine
 import (
 	"hash/maphash"
 	"math/rand/v2"
+	"time"
 
 	"github.com/lacewing-mqtt/lacewing/engine/packet"
 )
@@ -14,6 +15,7 @@ type Batch struct {
 	e       *Engine
 	shard   *counterShard     // where Flush adds counts
 	counts  [NumMetrics]int64 // of this round
+	swept   uint32            // Engine.sweeps when sweep ran last
 	now     int64             // ns since the epoch, read once a round; 0 between rounds
 	touched []*Conn           // have output that this Batch will write
 	urgent  []*Conn           // of these, those that have much
@@ -68,16 +70,47 @@ func (b *Batch) begin() {
 func (b *Batch) Flush() {
 	b.begin()
 	b.settle()
+	b.writeTouched()
+	b.settle()
+	b.publishCounts()
+	if n := b.e.sweeps.Load(); n != b.swept {
+		b.swept = n
+		b.sweep()
+	}
+	b.now = 0
+}
+
+// manyTouched is how many connections may have output before the round ends: each of them borrows memory for it.
+const manyTouched = 16 << 10
+
+// writeTouched writes every connection that has output. No lock is held.
+func (b *Batch) writeTouched() {
 	for i := 0; i < len(b.touched); i++ { // flush may append
 		b.touched[i].flush(b)
-		b.settle()
 	}
 	clear(b.touched)
 	clear(b.urgent)
-	b.urgent = b.urgent[:0]
-	b.touched = b.touched[:0]
-	b.publishCounts()
-	b.now = 0
+	b.touched, b.urgent = b.touched[:0], b.urgent[:0]
+}
+
+// sweepInterval is how often a Batch that is in use forgets match results that are out of date, and so the sessions in them.
+const sweepInterval = int64(10 * time.Second)
+
+// sweep forgets match results that are out of date.
+func (b *Batch) sweep() {
+	now := b.e.router.generation.Load()
+	for _, en := range b.topics {
+		if en != nil && en.generation != now {
+			en.matched = false
+			clear(en.deliveries)
+			clear(en.groups)
+			en.deliveries, en.groups = en.deliveries[:0], en.groups[:0]
+		}
+	}
+	clear(b.nodes[:cap(b.nodes)])
+	if len(b.topics) > 0 && cap(b.touched) > 1024 {
+		b.touched, b.urgent = nil, nil
+	}
 }
 
 // flushUrgent writes the connections with much output before the round ends. No lock is held.

@@ -77,6 +77,8 @@ type Engine struct {
 	pumps                pumpList
 	workers              workers
 	sysDue, heartbeatDue int64 // used by Advance only
+	sweepDue             int64
+	sweeps               atomic.Uint32
 	stepping             sync.Mutex
 	closing              atomic.Bool
 	ctx                  context.Context // of blocking authenticators

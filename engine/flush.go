@@ -99,6 +99,13 @@ func (c *Conn) flush(b *Batch) {
 	}
 }
 
+// stuck reports whether the carrier is full.
+func (c *Conn) stuck() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.blocked
+}
+
 // Writable says that the carrier can take output again after a short Write.
 func (c *Conn) Writable(b *Batch) {
 	b.begin()

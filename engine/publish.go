@@ -239,6 +239,9 @@ func (b *Batch) publish(m *Message, en *topicEntry) int {
 		if d.s.deliver(b, k, d, nil, m.From) {
 			n++
 		}
+		if len(b.touched) >= manyTouched {
+			b.writeTouched()
+		}
 	}
 	for _, g := range en.groups {
 		if b.deliverShared(k, g, nil) {

@@ -56,6 +56,10 @@ func (e *Engine) Advance(now time.Time) {
 		due = due[n:]
 		b.giveBack()
 	}
+	if t >= e.sweepDue {
+		e.sweepDue = t + sweepInterval
+		e.sweeps.Add(1)
+	}
 	e.sysTick(t)
 	e.runPumps(maxPumps)
 }

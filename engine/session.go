@@ -138,6 +138,9 @@ func (s *Session) pumpLocked(b *Batch, c *Conn) {
 		s.dequeue().m.release()
 	}
 	s.relaxed(b, z)
+	if s.queue.n == 0 && len(s.queue.first.buf) > longQueue {
+		s.queue.trim()
+	}
 	if len(s.feeds) > 0 && s.queue.n == 0 {
 		b.e.needPump(s)
 	}
@@ -222,6 +225,9 @@ func (s *Session) attached() {
 	}
 }
 
+// longQueue is the queue, slots, whose memory goes back as soon as it is empty.
+const longQueue = 64
+
 // trimAfter is how long a session keeps the memory of a window and a queue that have become empty.
 const trimAfter = int64(20 * time.Second)
 
@@ -270,12 +276,13 @@ func (s *Session) fire(b *Batch) {
 		w, s.will, s.willAt = s.will, nil, 0
 	}
 	if c := s.conn.Load(); c != nil && c.version != packet.V5 && z.RetryInterval > 0 {
+		stuck := c.stuck() // what it was sent has not left yet: a repeat would only be longer
 		for i := 0; i < s.window.n; i++ {
 			p := s.window.at(i)
 			if p.state == slotFree || p.flags&slotOpen == 0 {
 				continue
 			}
-			if due(p.at+int64(z.RetryInterval)) && !s.resend(b, c, p) {
+			if due(p.at+int64(z.RetryInterval)) && (stuck || !s.resend(b, c, p)) {
 				due(b.now + int64(z.RetryInterval))
 				break
 			}

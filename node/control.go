@@ -53,6 +53,11 @@ func (n *Node) controlHandler() (http.Handler, error) {
 	e.GET(ControlPath+"/openapi.json", func(c echo.Context) error { return c.JSON(http.StatusOK, doc) })
 	api.RegisterHandlersWithBaseURL(e, api.NewStrictHandler((*control)(n), nil), ControlPath)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// A request is over when its connection cannot be read any more: the deadline for
+		// bodies would end a profile or a trace in the middle.
+		if err := http.NewResponseController(w).SetReadDeadline(time.Now().Add(writeTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+			return // the connection is gone
+		}
 		if r.URL.Path != ControlPath+"/openapi.json" {
 			route, params, err := router.FindRoute(r)
 			if err != nil {
@@ -290,7 +295,8 @@ func (t traceStream) VisitTraceResponse(w http.ResponseWriter) error {
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	w.WriteHeader(http.StatusOK)
 	rc := http.NewResponseController(w)
-	if err := rc.SetWriteDeadline(time.Now().Add(t.length + time.Minute)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+	end := time.Now().Add(t.length + time.Minute)
+	if err := errors.Join(rc.SetWriteDeadline(end), rc.SetReadDeadline(end)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return nil // the connection is gone
 	}
 	enc := json.NewEncoder(w)

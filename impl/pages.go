@@ -19,8 +19,13 @@ func (s *Server) page(k Kind, w http.ResponseWriter, r *http.Request) {
 			s.rootPage(k, w)
 			return
 		case "/status":
-			// Clients look for the word running.
-			writeText(w, http.StatusOK, "Node "+s.o.Admin.NodeName()+" is started\nemqx is running")
+			// Clients look for the word running; the one before it came with
+			// the names of the nodes.
+			name, app := s.o.Admin.NodeName(), "emqx"
+			if strings.HasPrefix(name, "emq@") {
+				app = "emqttd"
+			}
+			writeText(w, http.StatusOK, "Node "+name+" is started\n"+app+" is running")
 			return
 		case "/livez":
 			writeText(w, http.StatusOK, "ok")

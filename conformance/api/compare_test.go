@@ -160,6 +160,39 @@ func TestMutants(t *testing.T) {
 	}
 }
 
+func TestScope(t *testing.T) {
+	for _, tc := range []struct {
+		pattern string
+		want    bool
+	}{
+		{"v3.list_nodes", true}, {"v3.list_node", false}, {"v3.*", true}, {"*nodes", true}, {"*list*", true}, {"*", true}, {"v3.*x*", false},
+		{"v2.*", false}, {"v3/v3.list_nodes", true}, {"v3/*", true}, {"v3-code/*", false}, {"v3.list_nodes*", true}, {"v3*list*nodes", true},
+	} {
+		t.Run(tc.pattern, func(t *testing.T) {
+			if got := (Scope{In: []string{tc.pattern}}).scoped(openapi.V3Items, "v3.list_nodes", false); got != tc.want {
+				t.Errorf("%t, want %t", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestPointer(t *testing.T) {
+	for _, tc := range []struct {
+		pointer, at string
+		want        bool
+	}{
+		{"", "", true}, {"", "/a", false}, {"/a", "/a", true}, {"/a", "/b", false}, {"/a", "/a/b", false}, {"/*", "/a", true},
+		{"/*/b", "/a/b", true}, {"/*/b", "/b", false}, {"**/b", "/b", true}, {"**/b", "/a/0/b", true}, {"**/b", "/b/a", false},
+		{"**/a/*", "/x/a/b", true}, {"**/a/*", "/x/b/b", false}, {"**/b", "", false},
+	} {
+		t.Run(tc.pointer+" "+tc.at, func(t *testing.T) {
+			if got := Pointer(tc.pointer).matches(strings.Split(tc.at, "/")[1:]); got != tc.want {
+				t.Errorf("%t, want %t", got, tc.want)
+			}
+		})
+	}
+}
+
 func TestRulesAreChecked(t *testing.T) {
 	for _, tc := range []struct{ name, rules, want string }{
 		{"no reason", "fields: [{at: /a, in: [a], must: integer}]", "no reason"},

@@ -118,8 +118,12 @@ var forms = []Form{Integer, Text, Time, Uptime, Memory, Load, Port, Match, Figur
 type Pointer string
 
 func (p Pointer) matches(at []string) bool {
-	want := strings.Split(string(p), "/")
-	if len(want) > 0 && want[0] == "**" {
+	text := string(p)
+	if i := strings.LastIndexByte(text, '/'); i >= 0 && text[i+1:] != "*" && (len(at) == 0 || text[i+1:] != at[len(at)-1]) {
+		return false // most are
+	}
+	want := strings.Split(text, "/")
+	if want[0] == "**" {
 		want = want[1:]
 		if len(at) < len(want) {
 			return false
@@ -145,12 +149,18 @@ func (s Scope) scoped(doc openapi.Document, id string, elsewhere bool) bool {
 	})
 }
 
+// glob reports whether a name is as a pattern says, in which * is any text.
 func glob(pattern, name string) bool {
 	parts := strings.Split(pattern, "*")
-	for i := range parts {
-		parts[i] = regexp.QuoteMeta(parts[i])
+	name, ok := strings.CutPrefix(name, parts[0])
+	if len(parts) == 1 {
+		return ok && name == ""
 	}
-	return regexp.MustCompile("^" + strings.Join(parts, ".*") + "$").MatchString(name)
+	for _, part := range parts[1 : len(parts)-1] {
+		_, rest, found := strings.Cut(name, part)
+		ok, name = ok && found, rest
+	}
+	return ok && strings.HasSuffix(name, parts[len(parts)-1])
 }
 
 // Volatile returns the rules of volatile.yaml.

@@ -49,7 +49,7 @@ type options struct {
 	user, password, app   string
 	version, dialect      string
 	aggregates, only      string
-	fresh, json           bool
+	json                  bool
 	junit                 string
 	slack                 time.Duration
 }
@@ -68,7 +68,6 @@ func parse(args []string, help io.Writer) (options, error) {
 	f.StringVar(&o.dialect, "dialect", "", "items or code, the form of the answers of v3; default: as the server answers")
 	f.StringVar(&o.aggregates, "aggregates", "object", "object or array, the form of the v2 answers for all nodes; examples of the other are skipped")
 	f.StringVar(&o.only, "only", "*", "ids of examples to replay, with * for any text")
-	f.BoolVar(&o.fresh, "fresh", false, "the server was started just now with the settings that the documents show: compare its counters and listeners too")
 	f.DurationVar(&o.slack, "slack", 26*time.Hour, "how far the server's clock and zone may be from those of this machine")
 	f.BoolVar(&o.json, "json", false, "write the report as JSON")
 	f.StringVar(&o.junit, "junit", "", "write a JUnit report to this file too")
@@ -134,7 +133,7 @@ func run(ctx context.Context, args []string, out, errs io.Writer) (int, error) {
 func (o options) replay(ctx context.Context, version string) (results []*api.Result, err error) {
 	t := &api.Target{
 		API: o.base, Dashboard: o.dashboard, User: o.user, Password: o.password, MQTT: o.mqtt,
-		Elsewhere: !o.fresh, Aggregates: o.aggregates, Slack: o.slack,
+		Elsewhere: true, Aggregates: o.aggregates, Slack: o.slack,
 	}
 	t.App, t.Secret, _ = strings.Cut(o.app, ":")
 	t.Document = openapi.V2

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"container/list"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -39,14 +40,12 @@ func (o *ListenOptions) tune(nc net.Conn) {
 }
 
 // acceptNet accepts connections and does their handshakes, each on a goroutine
-// that lives until the handshakes are done, no more than MaxHandshakes at a
-// time. It returns when the listener is closed.
+// that lives until the handshakes are done. It returns when the listener is
+// closed.
 func (l *Listener) acceptNet() {
 	for pause := time.Duration(0); ; {
-		l.shakes <- struct{}{}
 		nc, err := l.net.Accept()
 		if err != nil {
-			<-l.shakes
 			if errors.Is(err, net.ErrClosed) {
 				return
 			}
@@ -65,14 +64,15 @@ func (l *Listener) acceptNet() {
 		} else if !l.d.files.allow(nc) {
 			err = ErrDescriptors
 		}
-		if err == nil && !l.d.start(func() {
-			defer func() { <-l.shakes }()
-			l.prepare(nc)
-		}) {
-			err = ErrClosed
+		if err == nil {
+			// Here, and not on the goroutine: the oldest is the one that was
+			// accepted first.
+			el, ok := l.d.beginShake(nc)
+			if !ok || !l.d.start(func() { l.prepare(nc, el) }) {
+				err = ErrClosed
+			}
 		}
 		if err != nil {
-			<-l.shakes
 			l.refused(peer, err)
 			_ = nc.Close() // refused
 		}
@@ -80,17 +80,12 @@ func (l *Listener) acceptNet() {
 }
 
 // prepare does the handshakes of a connection and hands it to its driver.
-func (l *Listener) prepare(nc net.Conn) {
+func (l *Listener) prepare(nc net.Conn, el *list.Element) {
 	o := l.options()
 	o.tune(nc)
 	info := engine.ConnInfo{Peer: addrPort(nc.RemoteAddr()), Local: addrPort(nc.LocalAddr())}
-	l.d.mu.Lock()
-	l.d.shaking[nc] = struct{}{}
-	l.d.mu.Unlock()
 	c, err := l.handshake(nc, o, &info)
-	l.d.mu.Lock()
-	delete(l.d.shaking, nc)
-	l.d.mu.Unlock()
+	l.d.endShake(el)
 	if err != nil {
 		l.refused(info.Peer, err)
 		_ = nc.Close() // refused
@@ -134,7 +129,7 @@ func (c *carrier) close() { _ = c.conn().Close() } // the engine has refused it;
 // handshake reads the PROXY header, then does TLS, then the upgrade.
 func (l *Listener) handshake(nc net.Conn, o *ListenOptions, info *engine.ConnInfo) (*carrier, error) {
 	if err := nc.SetDeadline(time.Now().Add(o.handshakeTimeout())); err != nil {
-		return nil, fmt.Errorf("set deadline: %w", err)
+		return nil, fmt.Errorf("%w: %w", errHandshake, err) // closed already, to make room
 	}
 	c := &carrier{wire: &wire{Conn: nc}}
 	if o.ProxyProtocol {
@@ -142,12 +137,12 @@ func (l *Listener) handshake(nc net.Conn, o *ListenOptions, info *engine.ConnInf
 			return nil, err
 		}
 		if err := nc.SetDeadline(time.Now().Add(o.handshakeTimeout())); err != nil {
-			return nil, fmt.Errorf("set deadline: %w", err)
+			return nil, fmt.Errorf("%w: %w", errHandshake, err)
 		}
 	}
 	if l.tls != nil {
 		c.tls = tls.Server(c.wire, l.tls.config())
-		if err := c.tls.Handshake(); err != nil {
+		if err := c.wire.computing(l.d.compute, c.tls.Handshake); err != nil {
 			return nil, fmt.Errorf("%w: %w", errHandshake, err)
 		}
 		info.PeerCert = peerCert(c.tls.ConnectionState())

@@ -62,9 +62,10 @@ func take(scratch, bufs [][]byte, max int) (head, rest [][]byte, n int) {
 // reads and writes the socket; when an event loop has taken over, input is what
 // the loop has read, and output is collected for it.
 type wire struct {
-	net.Conn        // nil once an event loop has taken over
-	in       []byte // of the reader: read before Conn is
-	borrowed bool   // of the reader: in is the loop's buffer
+	net.Conn               // nil once an event loop has taken over
+	in       []byte        // of the reader: read before Conn is
+	borrowed bool          // of the reader: in is the loop's buffer
+	tokens   chan struct{} // of the reader: one of these is held, but not while waiting for input
 
 	mu  sync.Mutex
 	out []byte // under mu: collected without Conn
@@ -138,7 +139,22 @@ func (w *wire) Read(p []byte) (int, error) {
 	if w.Conn == nil {
 		return 0, errAgain
 	}
+	if w.tokens != nil {
+		<-w.tokens
+		defer func() { w.tokens <- struct{}{} }()
+	}
 	return w.Conn.Read(p)
+}
+
+// computing calls f, which reads from the wire and computes in between, and
+// bounds by tokens how many such functions compute at a time.
+func (w *wire) computing(tokens chan struct{}, f func() error) error {
+	tokens <- struct{}{}
+	w.tokens = tokens
+	err := f()
+	w.tokens = nil
+	<-tokens
+	return err
 }
 
 func (w *wire) Write(p []byte) (int, error) {

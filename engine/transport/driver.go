@@ -11,11 +11,13 @@
 package transport
 
 import (
+	"container/list"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,15 +51,15 @@ type Options struct {
 	// metadata, logs). 0 means 256, or a quarter of the limit if that is less.
 	ReserveFiles int
 	// MaxHandshakes bounds TLS handshakes and WebSocket upgrades going on at a
-	// time on one listener; further connections wait in the listen queue of
-	// the kernel. 0 means 512.
+	// time. One more closes the oldest, so that peers that do not get on with
+	// theirs cannot keep others out. 0 means 1024.
 	MaxHandshakes int
 }
 
 const (
 	defaultReadBuffer = 64 << 10
 	defaultReserve    = 256
-	defaultHandshakes = 512
+	defaultHandshakes = 1024
 )
 
 // A Driver carries the connections of one engine. Its methods may be called
@@ -73,7 +75,8 @@ type Driver struct {
 	closed    bool                   // under mu
 	listeners map[*Listener]struct{} // under mu
 	streams   map[*stream]struct{}   // under mu
-	shaking   map[net.Conn]struct{}  // under mu: in handshakes
+	shaking   *list.List             // under mu: net.Conns in handshakes, the oldest first
+	compute   chan struct{}          // a token for each handshake that may compute
 
 	wg      sync.WaitGroup // goroutines of listeners and streams
 	batchOf sync.Pool      // *engine.Batch for goroutines that come and go
@@ -110,7 +113,10 @@ func newDriver(e batches, o Options) (*Driver, error) {
 		o.MaxHandshakes = defaultHandshakes
 	}
 	d := &Driver{eng: e, log: o.Logger, opts: o,
-		listeners: map[*Listener]struct{}{}, streams: map[*stream]struct{}{}, shaking: map[net.Conn]struct{}{}}
+		listeners: map[*Listener]struct{}{}, streams: map[*stream]struct{}{}, shaking: list.New(),
+		// Half of the processors, so that a flood of handshakes leaves the rest
+		// to the traffic of those that are connected.
+		compute: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))}
 	d.batchOf.New = func() any { return e.NewBatch() }
 	d.files.setReserve(o.ReserveFiles)
 	var err error
@@ -146,8 +152,8 @@ func (d *Driver) Close(ctx context.Context) error {
 	for s := range d.streams {
 		s.Close()
 	}
-	for nc := range d.shaking {
-		_ = nc.Close() // its handshake fails and reports that
+	for el := d.shaking.Front(); el != nil; el = el.Next() {
+		_ = el.Value.(net.Conn).Close() // its handshake fails and reports that
 	}
 	d.mu.Unlock()
 	done := make(chan struct{})
@@ -164,6 +170,28 @@ func (d *Driver) Close(ctx context.Context) error {
 		errs = append(errs, fmt.Errorf("close connections: %w", ctx.Err()))
 	}
 	return errors.Join(errs...)
+}
+
+// beginShake notes that nc is in its handshake. The oldest has to go when there
+// are too many. It reports false after Close.
+func (d *Driver) beginShake(nc net.Conn) (*list.Element, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return nil, false
+	}
+	if d.shaking.Len() >= d.opts.MaxHandshakes {
+		oldest := d.shaking.Front()
+		_ = oldest.Value.(net.Conn).Close() // its handshake fails and reports that
+		d.shaking.Remove(oldest)
+	}
+	return d.shaking.PushBack(nc), true
+}
+
+func (d *Driver) endShake(el *list.Element) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.shaking.Remove(el) // does nothing if beginShake has removed it
 }
 
 // start adds a goroutine to those that Close waits for; false after Close.

@@ -94,9 +94,8 @@ type Listener struct {
 
 	set atomic.Pointer[ListenOptions]
 
-	tcp    *acceptor    // on an event loop, or
-	net    net.Listener // with a goroutine
-	shakes chan struct{}
+	tcp *acceptor    // on an event loop, or
+	net net.Listener // with a goroutine
 
 	mu      sync.Mutex
 	serving bool
@@ -132,7 +131,7 @@ func (d *Driver) Open(o ListenOptions) (*Listener, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	ln := &Listener{d: d, shakes: make(chan struct{}, d.opts.MaxHandshakes),
+	ln := &Listener{d: d,
 		sieves: map[error]*sieve{errAccess: {}, ErrDescriptors: {}, ErrProxyHeader: {}, errHandshake: {}, errOther: {}}}
 	ln.set.Store(&o)
 	if o.TLS != nil {

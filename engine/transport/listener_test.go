@@ -376,3 +376,21 @@ func TestHandshakeFaults(t *testing.T) {
 		}
 	})
 }
+
+// TestHandshakeFlood: peers that begin a handshake and do not go on keep nobody
+// out.
+func TestHandshakeFlood(t *testing.T) {
+	k := newKeys(t)
+	d := newDriver(t, transport.Options{MaxHandshakes: 20})
+	l := open(t, d, transport.ListenOptions{Address: "127.0.0.1:0", TLS: &transport.TLS{CertFile: k.cert, KeyFile: k.key}})
+	serveMirror(t, l)
+	for range 200 {
+		_, _ = dial(t, l).Write([]byte{22, 3, 1, 2, 0, 1, 0, 1}) // some are closed before
+	}
+	began := time.Now()
+	echoes(t, tls.Client(dial(t, l), k.client), "", "hello")
+	if took := time.Since(began); took > patience/2 {
+		t.Errorf("a good client had to wait %v", took)
+	}
+	transporttest.Eventually(t, "the oldest are closed", func() bool { return l.Refused().Handshake >= 180 })
+}

@@ -228,13 +228,15 @@ func (s *sock) input(events uint32) {
 	if s.phase == ended {
 		return
 	}
+	if events&(syscall.EPOLLIN|syscall.EPOLLERR|syscall.EPOLLHUP) > syscall.EPOLLIN && s.isHeld() {
+		// The connection is dead in both directions, and what the peer sent
+		// before that nobody may be given.
+		s.end(io.ErrUnexpectedEOF)
+		return
+	}
 	n, errno := rawRead(int(s.fd), s.loop.buf)
 	switch {
 	case errno == syscall.EAGAIN || errno == syscall.EINTR:
-		// With the reader held only an error wakes the loop.
-		if events&(syscall.EPOLLERR|syscall.EPOLLHUP) != 0 {
-			s.end(io.ErrUnexpectedEOF)
-		}
 		return
 	case errno != 0:
 		s.end(fmt.Errorf("read: %w", errno))
@@ -267,6 +269,12 @@ func (s *sock) feed(p []byte) engine.Next {
 	return s.conn.Feed(s.loop.batch, p)
 }
 
+func (s *sock) isHeld() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.flags&held != 0
+}
+
 // hold stops reading.
 func (s *sock) hold() {
 	s.mu.Lock()
@@ -291,9 +299,9 @@ func (s *sock) farewell(err error) {
 	}
 	if s.layer == nil || s.closeLayer() {
 		shutdown(int(s.fd), syscall.SHUT_WR)
-		s.arm(s.flags&^wantOut | wantIn)
+		s.arm(s.flags&^(wantOut|held) | wantIn)
 	} else {
-		s.arm(s.flags | wantIn)
+		s.arm(s.flags&^held | wantIn)
 	}
 	s.mu.Unlock()
 	s.expireIn(lingerTime)

@@ -156,7 +156,9 @@ func runRetained(tg target, n, size int, o options) (r result, err error) {
 	}
 
 	r.Unit, r.Count, r.Seconds = "msg", uint64(got), took.Seconds()
-	r.Rate = float64(got) / took.Seconds()
+	if got > 0 {
+		r.Rate = float64(got) / took.Seconds()
+	}
 	r.Lost, r.Duplicates, r.BadPackets = int64(n-got), uint64(duplicates), uint64(bad)
 	if got > 0 {
 		r.GenCPUus = micros(g1-g0) / float64(got)

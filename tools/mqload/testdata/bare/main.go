@@ -55,6 +55,9 @@ func run(tcp, tls, ws, wss, pprof string, o transport.Options) error {
 	if err != nil {
 		return err
 	}
+	if err := e.EnableRetainer(engine.RetainerOptions{}); err != nil {
+		return err
+	}
 	d, err := transport.New(e, o)
 	if err != nil {
 		return err

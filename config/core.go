@@ -135,13 +135,13 @@ func httpKeys() []Key {
 			{Name: http + ".acceptors", Aliases: with(".acceptors"), Type: Integer, Default: acceptors, Min: 1, Max: 1024,
 				Doc: "How many connections the listener takes in at the same time."},
 			{Name: http + ".max_clients", Aliases: with(".max_clients"), Type: Integer, Default: "512", Min: 1,
-				Doc: "Most connections that the listener has at a time; further ones wait."},
+				Doc: "Most connections that the listener has at a time; a further one takes the place of the one that has been without a request for the longest."},
 			{Name: https, Type: Address, Default: "off",
 				Doc: what + " over TLS: the address to listen on, or off."},
 			{Name: https + ".acceptors", Type: Integer, Default: tlsAcceptors, Min: 1, Max: 1024,
 				Doc: "How many connections the listener takes in at the same time."},
 			{Name: https + ".max_clients", Type: Integer, Default: "512", Min: 1,
-				Doc: "Most connections that the listener has at a time; further ones wait."},
+				Doc: "Most connections that the listener has at a time; a further one takes the place of the one that has been without a request for the longest."},
 		}
 		return append(keys, tlsKeys(https, "listener")...)
 	}

@@ -65,10 +65,14 @@ func (n *Node) httpListeners() []admin.Listener {
 		if l.plugin == "dashboard" {
 			service = admin.ServiceDashboard
 		}
-		out = append(out, admin.Listener{
+		row := admin.Listener{
 			Service: service, Protocol: l.scheme, Address: l.address, Acceptors: l.acceptors,
-			MaxConnections: l.max, Connections: int(l.conns.Load()),
-		})
+			MaxConnections: l.max, Connections: l.gate.Open(),
+		}
+		if n := l.gate.Evicted(); n > 0 {
+			row.Shutdowns = map[string]int64{"overload": n}
+		}
+		out = append(out, row)
 	}
 	return out
 }

@@ -18,10 +18,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/net/netutil"
-
 	"github.com/lacewing-mqtt/lacewing/config"
 	"github.com/lacewing-mqtt/lacewing/engine/transport"
+	"github.com/lacewing-mqtt/lacewing/impl"
 	"github.com/lacewing-mqtt/lacewing/plugins"
 )
 
@@ -55,10 +54,10 @@ type httpListener struct {
 	max       int
 	bound     net.Addr
 	spec      httpSpec         // that it was opened with
-	socket    net.Listener     // without limit and TLS
+	socket    net.Listener     // without TLS
 	cert      *httpCertificate // nil without TLS
 	server    *http.Server
-	conns     atomic.Int64
+	gate      *impl.Gate
 	done      chan struct{}
 }
 
@@ -93,10 +92,10 @@ func (w *web) listen(s httpSpec) (*httpListener, error) {
 	if err != nil {
 		return nil, listenError(l.name, s.address, err)
 	}
-	l.socket, l.bound, l.address = socket, socket.Addr(), shownAddress(s.address, socket.Addr())
-	if s.max > 0 {
-		socket = netutil.LimitListener(socket, s.max)
-	}
+	l.bound, l.address = socket.Addr(), shownAddress(s.address, socket.Addr())
+	l.gate = impl.NewGate(s.max)
+	socket = l.gate.Listener(socket)
+	l.socket = socket
 	if s.tls != nil {
 		if l.cert, err = loadHTTPCertificate(*s.tls); err != nil {
 			return nil, errors.Join(err, socket.Close())
@@ -118,14 +117,7 @@ func (w *web) serve(l *httpListener, socket net.Listener, handler http.Handler) 
 		// The handler answers OPTIONS * as every other unknown path.
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     slog.NewLogLogger(w.log.Handler(), slog.LevelDebug),
-		ConnState: func(_ net.Conn, s http.ConnState) {
-			switch s {
-			case http.StateNew:
-				l.conns.Add(1)
-			case http.StateClosed, http.StateHijacked:
-				l.conns.Add(-1)
-			}
-		},
+		ConnState:                    l.gate.ConnState,
 	}
 	w.mu.Lock()
 	w.open = append(w.open, l)
@@ -445,7 +437,7 @@ func (n *Node) openControl() error {
 	if err := os.Chmod(path, 0o600); err != nil {
 		return errors.Join(&StartError{What: "control socket " + path, Err: reason(err), Code: ExitData}, socket.Close())
 	}
-	l := &httpListener{name: "control socket", scheme: "unix", socket: socket, bound: socket.Addr(), done: make(chan struct{})}
+	l := &httpListener{name: "control socket", scheme: "unix", socket: socket, bound: socket.Addr(), gate: impl.NewGate(0), done: make(chan struct{})}
 	n.web.serve(l, socket, n.socketHandler())
 	return nil
 }

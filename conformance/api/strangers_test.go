@@ -269,7 +269,8 @@ func TestSlowClients(t *testing.T) {
 	if testing.Short() {
 		t.Skip("waits for time-outs of 10 and 30 s")
 	}
-	w := start(t, nil)
+	// There are more of them than the listener takes.
+	w := start(t, map[string]string{"management.listener.http.max_clients": "64"})
 	addr := w.node.Addr("http management")
 	dial := func(text string) net.Conn {
 		conn, err := net.Dial("tcp", addr)

@@ -54,6 +54,7 @@ type Conn struct {
 	expiry    uint32            // session expiry interval, seconds
 	writing   bool              // somebody is in Transport.Write
 	blocked   bool              // the carrier is full
+	room      bool              // Writable was called since Write began
 	touched   bool              // some Batch will flush it
 	dead      bool              // output is thrown away
 	closing   bool              // Transport.Close follows the output

@@ -47,7 +47,7 @@ func (c *Conn) flush(b *Batch) {
 		return
 	}
 	for c.out != nil && c.out.size > 0 && !c.dead && !c.blocked {
-		c.writing = true
+		c.writing, c.room = true, false
 		vec := append(b.vec[:0], c.out.bufs[c.out.head:]...)
 		size := c.out.size
 		c.mu.Unlock()
@@ -63,7 +63,7 @@ func (c *Conn) flush(b *Batch) {
 		case err != nil: // the driver will call Closed
 			c.dead = true
 		case n < size:
-			c.blocked = true
+			c.blocked = !c.room // Writable may have come before Write returned
 		}
 	}
 	if c.out != nil && (c.out.size == 0 || c.dead || c.closing) {
@@ -110,7 +110,7 @@ func (c *Conn) stuck() bool {
 func (c *Conn) Writable(b *Batch) {
 	b.begin()
 	c.mu.Lock()
-	c.blocked = false
+	c.blocked, c.room = false, true
 	c.touch(b)
 	c.mu.Unlock()
 }

@@ -51,9 +51,17 @@ type conn struct {
 	methodUsed string            // Authentication Method of our CONNECT
 }
 
+// overWebSocket sends everything over WebSocket, frame by write, in place of
+// plain TCP.
+var overWebSocket = os.Getenv("LACEWING_CONFORMANCE_TRANSPORT") == "ws"
+
 // dial opens a connection and sends nothing.
 func (b *broker) dial(t *testing.T, v version) *conn {
 	t.Helper()
+	if overWebSocket {
+		c, _, _ := b.dialWS(t, v, "mqtt")
+		return c
+	}
 	nc, err := net.DialTimeout("tcp", b.addr, patience)
 	if err != nil {
 		t.Fatalf("dial %s: %v", b.addr, err)

@@ -96,6 +96,9 @@ func (w *wsConn) Write(b []byte) (int, error) {
 	return len(b), w.frame(wsBinary, true, b)
 }
 
+// CloseWrite ends our side of the TCP connection, with no close frame.
+func (w *wsConn) CloseWrite() error { return w.Conn.(*net.TCPConn).CloseWrite() }
+
 // Read fails on a data frame that is not binary [MQTT-6.0.0-1] and ends at a
 // close frame.
 func (w *wsConn) Read(b []byte) (int, error) {

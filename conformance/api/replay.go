@@ -329,11 +329,10 @@ func (r *Replay) call(ex openapi.Example) (call, error) {
 // Run replays one example.
 func (r *Replay) Run(ctx context.Context, t *Target, ex openapi.Example) *Result {
 	res := &Result{Document: r.Document, ID: ex.ID, Section: ex.Section, Documented: ex.Documented, target: t}
-	if res.Err = t.prepare(ctx); res.Err != nil {
+	if res.Skipped = r.cannot(t, ex); res.Skipped != "" {
 		return res
 	}
-	if why := r.cannot(t, ex); why != "" {
-		res.Skipped = why
+	if res.Err = t.Prepare(ctx); res.Err != nil {
 		return res
 	}
 	want, overruled, err := r.expected(ex)
@@ -380,7 +379,7 @@ func (r *Replay) cannot(t *Target, ex openapi.Example) string {
 	if r.Document != openapi.V2 && op != nil && !slices.Contains(openapi.Listeners(op), "api") && t.Dashboard == "" {
 		return "the address of the dashboard's listener is not known"
 	}
-	if t.v3() && t.App == "" {
+	if t.v3() && t.App == "" && t.Dashboard == "" {
 		return "no application to log in with"
 	}
 	return ""

@@ -38,6 +38,7 @@ type Target struct {
 	Slack time.Duration
 
 	client  *http.Client
+	trouble error // of Prepare
 	madeApp bool
 	done    map[string]func() // worlds that stay, by name
 }
@@ -61,11 +62,16 @@ type call struct {
 
 var errAway = errors.New("the server did not answer")
 
-// prepare finds out what the rest needs to know of the server.
-func (t *Target) prepare(ctx context.Context) error {
-	if t.client != nil {
-		return nil
+// Prepare finds out what the replay needs to know of the server and makes the
+// application that it logs in with. Run does it when it has not been done.
+func (t *Target) Prepare(ctx context.Context) error {
+	if t.client == nil {
+		t.trouble = t.prepare(ctx)
 	}
+	return t.trouble
+}
+
+func (t *Target) prepare(ctx context.Context) error {
 	t.client = &http.Client{Timeout: 15 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 1}}
 	t.done = make(map[string]func())
 	if err := t.ensureApp(ctx); err != nil {

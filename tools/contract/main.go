@@ -147,6 +147,9 @@ func (o options) replay(ctx context.Context, version string) (results []*api.Res
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, t.Close(context.WithoutCancel(ctx))) }()
+	if err := t.Prepare(ctx); err != nil {
+		return nil, err
+	}
 	for _, ex := range r.Examples {
 		if ok, err := path.Match(o.only, ex.ID); err != nil || !ok {
 			continue

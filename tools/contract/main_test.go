@@ -169,7 +169,13 @@ func TestContract(t *testing.T) {
 	})
 	t.Run("nobody there", func(t *testing.T) {
 		code, err := run(t.Context(), []string{"--base", "http://127.0.0.1:1", "--version", "v2", "--only", "v2.users"}, io.Discard, io.Discard)
-		if code != exitDiffers || err != nil {
+		if code != exitTrouble || err == nil {
+			t.Errorf("exit %d, %v", code, err)
+		}
+	})
+	t.Run("wrong password", func(t *testing.T) {
+		code, err := run(t.Context(), flags("--base", base, "--password", "x", "--only", "v2.users"), io.Discard, io.Discard)
+		if code != exitTrouble || err == nil || !strings.Contains(err.Error(), "401") {
 			t.Errorf("exit %d, %v", code, err)
 		}
 	})

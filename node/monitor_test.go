@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,8 +21,10 @@ func TestMonitor(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var processor, memory, process, connections float64
-		known := func(f *float64) func() (float64, bool) { return func() (float64, bool) { return *f, true } }
+		var processor, memory, process, connections atomic.Int64 // percent
+		known := func(f *atomic.Int64) func() (float64, bool) {
+			return func() (float64, bool) { return float64(f.Load()) / 100, true }
+		}
 		m := newMonitor(e.Alarms(), gauges{known(&processor), known(&memory), known(&process), known(&connections)}, cfg)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
@@ -37,27 +40,30 @@ func TestMonitor(t *testing.T) {
 		}
 		for _, c := range []struct {
 			name                                    string
-			processor, memory, process, connections float64
+			processor, memory, process, connections int64
 			after                                   time.Duration
 			want                                    string
 		}{
-			{"quiet", 0.1, 0.1, 0.1, 0.1, 2 * time.Minute, "[]"},
-			{"processors busy", 0.9, 0.1, 0.1, 0.1, 11 * time.Second, "[cpu_high_watermark]"},
-			{"between the marks", 0.7, 0.1, 0.1, 0.1, 11 * time.Second, "[cpu_high_watermark]"},
-			{"below the low one", 0.5, 0.1, 0.1, 0.1, 11 * time.Second, "[]"},
-			{"memory short", 0.1, 0.71, 0.1, 0.1, 61 * time.Second, "[system_memory_high_watermark]"},
-			{"memory of the process", 0.1, 0.1, 0.81, 0.1, 61 * time.Second, "[process_memory_high_watermark]"},
-			{"connections", 0.1, 0.1, 0.1, 0.81, 61 * time.Second, "[too_many_processes]"},
-			{"connections between the marks", 0.1, 0.1, 0.1, 0.61, 61 * time.Second, "[too_many_processes]"},
-			{"quiet again", 0.1, 0.1, 0.1, 0.1, 61 * time.Second, "[]"},
+			{"quiet", 10, 10, 10, 10, 2 * time.Minute, "[]"},
+			{"processors busy", 90, 10, 10, 10, 11 * time.Second, "[cpu_high_watermark]"},
+			{"between the marks", 70, 10, 10, 10, 11 * time.Second, "[cpu_high_watermark]"},
+			{"below the low one", 50, 10, 10, 10, 11 * time.Second, "[]"},
+			{"memory short", 10, 71, 10, 10, 61 * time.Second, "[system_memory_high_watermark]"},
+			{"memory of the process", 10, 10, 81, 10, 61 * time.Second, "[process_memory_high_watermark]"},
+			{"connections", 10, 10, 10, 81, 61 * time.Second, "[too_many_processes]"},
+			{"connections between the marks", 10, 10, 10, 61, 61 * time.Second, "[too_many_processes]"},
+			{"quiet again", 10, 10, 10, 10, 61 * time.Second, "[]"},
 		} {
-			processor, memory, process, connections = c.processor, c.memory, c.process, c.connections
+			processor.Store(c.processor)
+			memory.Store(c.memory)
+			process.Store(c.process)
+			connections.Store(c.connections)
 			if got := fmt.Sprint(raised(c.after)); got != c.want {
 				t.Errorf("%s: got %s, want %s", c.name, got, c.want)
 			}
 		}
 		// A lower mark judges the last reading at once.
-		processor = 0.5
+		processor.Store(50)
 		raised(11 * time.Second)
 		next, err := loadSettings(map[string]string{"os_mon.cpu_high_watermark": "40%", "os_mon.cpu_low_watermark": "30%"})
 		if err != nil {

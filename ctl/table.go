@@ -13,12 +13,11 @@ import (
 
 // printer writes rows, or with --json the answers.
 type printer struct {
-	out    io.Writer
-	json   bool
-	first  bool // no row of a JSON list yet
-	head   []string
-	tab    *tabwriter.Writer
-	opened bool
+	out   io.Writer
+	json  bool
+	first bool // no row of a JSON list yet
+	head  []string
+	tab   *tabwriter.Writer
 }
 
 func (s *session) printer(cmd *cobra.Command, head ...string) *printer {

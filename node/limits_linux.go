@@ -24,15 +24,6 @@ func raiseDescriptors() uint64 {
 	return r.Cur
 }
 
-// openDescriptors counts the open files and sockets of this process.
-func openDescriptors() int {
-	entries, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		return 0
-	}
-	return len(entries)
-}
-
 // meminfo returns a line of /proc/meminfo in bytes, 0 where it is missing.
 func meminfo(field string) uint64 {
 	text, _ := os.ReadFile("/proc/meminfo") // 0 says unknown
@@ -88,13 +79,4 @@ func processTime() time.Duration {
 		return 0
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
-// loadAverage returns the load of the machine over 1, 5 and 15 minutes.
-func loadAverage() (l [3]float64) {
-	f := strings.Fields(firstLine("/proc/loadavg"))
-	for i := range min(len(f), 3) {
-		l[i], _ = strconv.ParseFloat(f[i], 64)
-	}
-	return l
 }

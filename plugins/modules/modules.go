@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"sync/atomic"
 
 	"github.com/lacewing-mqtt/lacewing/config"
 	"github.com/lacewing-mqtt/lacewing/engine"
@@ -81,7 +80,6 @@ type modules struct {
 	presence      presence
 	subscriptions []engine.Subscription // filters with %c and %u in them
 	rules         []rule
-	stopped       atomic.Bool
 }
 
 // Start puts the modules that are on into effect.

@@ -3,8 +3,8 @@ package engine
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net/netip"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -328,15 +328,28 @@ func TestACL(t *testing.T) {
 		s.expect("w", "x", 0)
 	})
 	t.Run("cache is bounded", func(t *testing.T) {
-		w := newWorld(t, settings(func(s *Settings) { s.ACLCache.Size = 3 }))
-		var asked atomic.Int64
-		w.e.AddAuthorizer("x", 0, aclFunc(func(*ClientInfo, Action, string) Verdict { asked.Add(1); return Allow }))
-		p := w.connect(packet.V5, "p")
-		for _, topic := range []string{"1", "2", "3", "4", "5"} {
-			p.say(pub(topic, "", 0, 0))
-		}
-		if n := len(p.c.acl.entries); n != 3 {
-			t.Errorf("entries: got %d, want 3", n)
+		for _, size := range []int{3, 32, 33, 100} {
+			w := newWorld(t, settings(func(s *Settings) { s.ACLCache.Size = size }))
+			asked := 0
+			w.e.AddAuthorizer("x", 0, aclFunc(func(*ClientInfo, Action, string) Verdict { asked++; return Allow }))
+			p := w.connect(packet.V5, "p")
+			say := func(from, to int) {
+				for i := from; i < to; i++ {
+					p.say(pub(fmt.Sprint(i), "", 0, 0))
+				}
+			}
+			say(0, 200)
+			say(200-size, 200) // cached
+			if n := len(p.c.acl.list); n != size || asked != 200 {
+				t.Errorf("size %d: got %d entries, asked %d times, want 200", size, n, asked)
+			}
+			say(0, 1)
+			if asked != 201 {
+				t.Errorf("size %d: the oldest entry was kept", size)
+			}
+			if idx := p.c.acl.index; idx != nil && len(idx) != size {
+				t.Errorf("size %d: %d entries in the index", size, len(idx))
+			}
 		}
 	})
 }

@@ -52,17 +52,82 @@ type aclKey struct {
 	action Action
 }
 
-// aclCache holds decisions of the access rules for one connection. It is empty while there are none.
+// aclCache holds decisions of the access rules for one connection: a list, which is small for clients with few topics, and an
+// index of it once it is long. It is empty while there are no decisions.
 type aclCache struct {
-	mu      sync.Mutex
-	entries map[aclKey]aclEntry
-	epoch   uint64 // of the engine when the entries were made
+	mu    sync.Mutex
+	list  []aclEntry
+	index map[aclKey]int32 // nil while the list has at most fewDecisions
+	next  int              // of a full list, the entry that goes next: the oldest
+	epoch uint64           // of the engine when the entries were made
 }
 
 type aclEntry struct {
+	aclKey
 	allow bool
-	at    int64
+	at    int64 // ns since the epoch
 }
+
+const fewDecisions = 32
+
+// find gives the entry of key, or nil. mu is held.
+func (a *aclCache) find(key aclKey) *aclEntry {
+	if a.index != nil {
+		if i, ok := a.index[key]; ok {
+			return &a.list[i]
+		}
+		return nil
+	}
+	for i := range a.list {
+		if a.list[i].aclKey == key {
+			return &a.list[i]
+		}
+	}
+	return nil
+}
+
+// put adds an entry or renews it; of more than size the oldest goes. mu is held.
+func (a *aclCache) put(en aclEntry, size int) {
+	if old := a.find(en.aclKey); old != nil {
+		*old = en
+		return
+	}
+	if len(a.list) > size { // the size has become smaller
+		a.empty()
+	}
+	i := len(a.list)
+	if i < size {
+		a.list = append(a.list, en)
+	} else {
+		i = a.next
+		a.next = (i + 1) % size
+		if a.index != nil {
+			delete(a.index, a.list[i].aclKey)
+		}
+		a.list[i] = en
+	}
+	switch {
+	case a.index != nil:
+		a.index[en.aclKey] = int32(i)
+	case len(a.list) > fewDecisions:
+		a.index = make(map[aclKey]int32, len(a.list))
+		for i := range a.list {
+			a.index[a.list[i].aclKey] = int32(i)
+		}
+	}
+}
+
+// forget makes the decision about key be asked anew. mu is held.
+func (a *aclCache) forget(key aclKey) {
+	if en := a.find(key); en != nil {
+		en.at = forgotten
+	}
+}
+
+const forgotten = -1
+
+// empty forgets everything. mu is held.
+func (a *aclCache) empty() { a.list, a.index, a.next = nil, nil, 0 }
 
 // allowed asks whether the client may do that: superuser, zone, cache, chain, ACLNoMatch.
 func (c *Conn) allowed(b *Batch, action Action, topic string) bool {
@@ -76,51 +141,34 @@ func (c *Conn) allowed(b *Batch, action Action, topic string) bool {
 		return settings.ACLNoMatch == Allow
 	}
 	cfg := &settings.ACLCache
+	cached := cfg.Enabled && cfg.Size > 0
 	cache := &c.acl
 	key := aclKey{topic, action}
 	epoch := e.aclEpoch.Load()
-	if cfg.Enabled && cfg.Size > 0 {
+	if cached {
 		cache.mu.Lock()
 		if cache.epoch != epoch {
-			clear(cache.entries)
+			cache.empty()
 			cache.epoch = epoch
 		}
-		en, ok := cache.entries[key]
-		cache.mu.Unlock()
-		if ok && (cfg.TTL == 0 || b.now-en.at < int64(cfg.TTL)) {
-			return en.allow
+		if en := cache.find(key); en != nil && en.at != forgotten && (cfg.TTL == 0 || b.now-en.at < int64(cfg.TTL)) {
+			allow := en.allow
+			cache.mu.Unlock()
+			return allow
 		}
+		cache.mu.Unlock()
 	}
 	info := &b.info
 	c.describeTo(info)
 	allow := e.walk(links, settings, info, action, topic)
-	if cfg.Enabled && cfg.Size > 0 {
+	if cached {
 		cache.mu.Lock()
 		if cache.epoch == epoch {
-			cache.put(key, aclEntry{allow, b.now}, cfg.Size)
+			cache.put(aclEntry{key, allow, b.now}, cfg.Size)
 		}
 		cache.mu.Unlock()
 	}
 	return allow
-}
-
-// put adds an entry and makes room for it: the oldest goes. mu is held.
-func (a *aclCache) put(key aclKey, en aclEntry, size int) {
-	if a.entries == nil {
-		a.entries = map[aclKey]aclEntry{}
-	}
-	if _, there := a.entries[key]; !there && len(a.entries) >= size {
-		var oldest aclKey
-		first := true
-		var at int64
-		for k, v := range a.entries {
-			if first || v.at < at {
-				oldest, at, first = k, v.at, false
-			}
-		}
-		delete(a.entries, oldest)
-	}
-	a.entries[key] = en
 }
 
 // walk asks the chain of authorizers.
@@ -176,8 +224,8 @@ func (e *Engine) CleanACL(id, topic string) error {
 	}
 	c.acl.mu.Lock()
 	defer c.acl.mu.Unlock()
-	delete(c.acl.entries, aclKey{topic, ActionPublish})
-	delete(c.acl.entries, aclKey{topic, ActionSubscribe})
+	c.acl.forget(aclKey{topic, ActionPublish})
+	c.acl.forget(aclKey{topic, ActionSubscribe})
 	return nil
 }
 

@@ -51,11 +51,11 @@ func (c *Conn) end(b *Batch, x ending) {
 	if w != nil {
 		e.publishWill(b, s, w)
 	}
-	if over && mine {
-		e.terminate(b, s, x.reason)
-	}
 	if told {
 		c.tellDisconnected(x.reason)
+	}
+	if over && mine {
+		e.terminate(b, s, x.reason)
 	}
 	b.settle()
 }

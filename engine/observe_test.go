@@ -280,7 +280,7 @@ func TestHooks(t *testing.T) {
 	want := []string{
 		"connected p", "created p", "subscribed p new/t", "delivered p new/t", "acked p new/t",
 		`dropped "" refused denied`, `dropped "" none no_subscribers`, "unsubscribed p new/t", "disconnected p closed",
-		"connected p", "resumed p", "terminated p normal", "disconnected p normal", `refused "r" not authorized`,
+		"connected p", "resumed p", "disconnected p normal", "terminated p normal", `refused "r" not authorized`,
 	}
 	if !slices.Equal(log, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(log, "\n"), strings.Join(want, "\n"))

@@ -179,7 +179,7 @@ func (c *Conn) acknowledge(b *Batch, p *packet.Publish, code packet.ReasonCode) 
 		b.bytes = packet.AppendAck(b.bytes[:0], c.version, packet.TypePubrec, p.PacketID, code) // [MQTT-4.3.3-8]
 		b.counts[PacketsPubrecSent]++
 		c.traceOut(b, packet.TypePubrec, p.PacketID, code)
-		if code.Failed() { // [MQTT-4.3.3-9]
+		if code.Failed() && c.version == packet.V5 { // [MQTT-4.3.3-9]; a 3.x client goes on with PUBREL
 			s := c.session
 			s.mu.Lock()
 			delete(s.rel, p.PacketID)

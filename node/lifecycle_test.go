@@ -1,8 +1,10 @@
 package node_test
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -202,5 +204,31 @@ func TestBansEnd(t *testing.T) {
 	eventually(t, "the ban has ended", func() bool { _, err := dial(t, n, "c"); return err == nil })
 	if time.Now().Unix() < until {
 		t.Error("the ban has ended early")
+	}
+}
+
+// TestCloseWithClientThatDoesNotRead fills the connection of a client that has
+// stopped reading; it may not keep the node from stopping.
+func TestCloseWithClientThatDoesNotRead(t *testing.T) {
+	n := start(t, nil)
+	conn, err := net.Dial("tcp", n.Addr("mqtt:tcp external"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	// CONNECT of client "deaf", SUBSCRIBE to "flood" with QoS 0.
+	if _, err := conn.Write([]byte("\x10\x10\x00\x04MQTT\x04\x02\x00\x00\x00\x04deaf\x82\x0a\x00\x01\x00\x05flood\x00")); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the subscription is there", func() bool { return len(n.Engine().SubscriptionsOf("deaf")) == 1 })
+	pub := connect(t, n, "pub")
+	for range 200 {
+		pub.publish(t, "flood", 1, false, strings.Repeat("x", 100_000))
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+	defer cancel()
+	begin := time.Now()
+	if err := n.Close(ctx); err != nil {
+		t.Errorf("close: %v after %v", err, time.Since(begin))
 	}
 }

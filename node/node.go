@@ -387,8 +387,13 @@ func (n *Node) close(ctx context.Context) error {
 		// Wills and last messages still pass the plugins. A client that does not read
 		// may not take the time of all that comes after it.
 		part, cancel := context.WithTimeout(ctx, timeLeft(ctx)/2)
-		try("engine", n.engine.Close(part))
+		err := n.engine.Close(part)
 		cancel()
+		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+			n.log.Warn("some clients have not taken their last messages")
+			err = nil
+		}
+		try("engine", err)
 	}
 	if n.plugins != nil {
 		try("plugins", n.plugins.Close(ctx))

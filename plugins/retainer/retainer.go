@@ -7,6 +7,7 @@ package retainer
 import (
 	"context"
 	"fmt"
+	"log/slog"
 
 	"github.com/lacewing-mqtt/lacewing/config"
 	"github.com/lacewing-mqtt/lacewing/engine"
@@ -27,8 +28,8 @@ func Descriptor() plugins.Descriptor {
 
 var keys = []config.Key{
 	{
-		Name: "retainer.storage_type", Type: config.Enum, Enum: []string{"ram"}, Default: "ram", Plugin: "retainer",
-		Doc: "Where retained messages are kept. ram: in memory; they are lost when the node stops.",
+		Name: "retainer.storage_type", Type: config.Enum, Enum: []string{"ram", "disc", "disc_only"}, Default: "ram", Plugin: "retainer",
+		Doc: "Where retained messages are kept: in memory, whatever is set here; they are lost when the node stops. disc and disc_only are taken so that configuration files of EMQ can stay as they are, and the log says at every start that they do not hold yet.",
 	},
 	{
 		Name: "retainer.max_retained_messages", Type: config.Integer, Default: "0", Hot: true, App: "emqx_retainer", Plugin: "retainer",
@@ -47,11 +48,14 @@ var keys = []config.Key{
 	},
 }
 
-type retainer struct{ engine *engine.Engine }
+type retainer struct {
+	engine *engine.Engine
+	log    *slog.Logger
+}
 
 // Start switches the store on.
 func (r *retainer) Start(_ context.Context, env plugins.Env) error {
-	r.engine = env.Engine
+	r.engine, r.log = env.Engine, env.Logger
 	return r.apply(env.Config)
 }
 
@@ -66,6 +70,9 @@ func (r *retainer) apply(cfg *config.Config) error {
 	})
 	if err != nil {
 		return fmt.Errorf("limits of retained messages: %w", err)
+	}
+	if where := cfg.String("retainer.storage_type"); where != "ram" {
+		r.log.Warn("retained messages are kept in memory only and are lost when the node stops", "retainer.storage_type", where)
 	}
 	return nil
 }

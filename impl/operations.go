@@ -43,6 +43,10 @@ type operations struct {
 	collapse bool
 }
 
+// guessed reports whether the operation says if a password is right, which may
+// not be asked without limit.
+func (op *operation) guessed() bool { return op.open || op.id == "change_pwd" }
+
 // match is an operation with the values of its path parameters, percent-decoded
 // exactly once.
 type match struct {

@@ -47,6 +47,7 @@ func (k Kind) plugin() string {
 // idle time, number) are the business of who listens.
 const (
 	maxBody        = 1 << 20
+	maxOpenBody    = 16 << 10         // of operations that need no credentials
 	bodyTimeout    = 30 * time.Second // from the end of the header to the end of the body
 	requestTimeout = 15 * time.Second // for the work of one management call
 )
@@ -120,9 +121,10 @@ func (s *Server) Handler(k Kind) http.Handler {
 					panic(fault)
 				}
 				s.log.Error("request failed", "method", r.Method, "path", r.URL.Path, "err", fmt.Sprint(fault), "stack", string(debug.Stack()))
-				if a.status == 0 {
-					s.refuse(a, v, fail(admin.Internal))
+				if a.status != 0 {
+					panic(http.ErrAbortHandler) // half an answer must not look whole
 				}
+				s.refuse(a, v, fail(admin.Internal))
 			}
 			s.counts.add(v, a.status, time.Since(start))
 		}()

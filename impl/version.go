@@ -150,16 +150,16 @@ func (v *version) serve(k Kind, w http.ResponseWriter, r *http.Request) {
 		v.s.refuse(w, v, fail(admin.UnknownNode))
 		return
 	}
-	body, err := readBody(w, r)
+	if m.op.guessed() && v.s.limited(w, r, v) {
+		return
+	}
+	body, err := readBody(w, r, m.op)
 	if err != nil {
 		v.unreadable(w, err)
 		return
 	}
 	if r, err = v.validated(m, r, body); err != nil {
 		v.s.refuse(w, v, err)
-		return
-	}
-	if m.op.open && v.s.limited(w, r, v) { // a login may not be guessed at without limit
 		return
 	}
 	v.route(k, w, r)
@@ -190,14 +190,19 @@ func (v *version) unreadable(w http.ResponseWriter, err error) {
 	writeText(w, status, text)
 }
 
-func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+// readBody reads a body within its limit. Of strangers it takes less.
+func readBody(w http.ResponseWriter, r *http.Request, op *operation) ([]byte, error) {
 	if r.Body == nil || r.ContentLength == 0 {
 		return nil, nil
 	}
-	if r.ContentLength > maxBody {
-		return nil, &http.MaxBytesError{Limit: maxBody}
+	most := int64(maxBody)
+	if op.open {
+		most = maxOpenBody
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if r.ContentLength > most {
+		return nil, &http.MaxBytesError{Limit: most}
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
 	if err == nil {
 		_ = http.NewResponseController(w).SetReadDeadline(noDeadline) // a writer without deadlines is a test's
 	}

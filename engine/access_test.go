@@ -340,14 +340,14 @@ func TestACL(t *testing.T) {
 			}
 			say(0, 200)
 			say(200-size, 200) // cached
-			if n := len(p.c.acl.list); n != size || asked != 200 {
+			if n := len(p.c.acl.Load().list); n != size || asked != 200 {
 				t.Errorf("size %d: got %d entries, asked %d times, want 200", size, n, asked)
 			}
 			say(0, 1)
 			if asked != 201 {
 				t.Errorf("size %d: the oldest entry was kept", size)
 			}
-			if idx := p.c.acl.index; idx != nil && len(idx) != size {
+			if idx := p.c.acl.Load().index; idx != nil && len(idx) != size {
 				t.Errorf("size %d: %d entries in the index", size, len(idx))
 			}
 		}

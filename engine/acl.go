@@ -142,7 +142,11 @@ func (c *Conn) allowed(b *Batch, action Action, topic string) bool {
 	}
 	cfg := &settings.ACLCache
 	cached := cfg.Enabled && cfg.Size > 0
-	cache := &c.acl
+	cache := c.acl.Load()
+	if cached && cache == nil {
+		c.acl.CompareAndSwap(nil, new(aclCache))
+		cache = c.acl.Load()
+	}
 	key := aclKey{topic, action}
 	epoch := e.aclEpoch.Load()
 	if cached {
@@ -222,10 +226,12 @@ func (e *Engine) CleanACL(id, topic string) error {
 	if c == nil {
 		return ErrNotFound
 	}
-	c.acl.mu.Lock()
-	defer c.acl.mu.Unlock()
-	c.acl.forget(aclKey{topic, ActionPublish})
-	c.acl.forget(aclKey{topic, ActionSubscribe})
+	if cache := c.acl.Load(); cache != nil {
+		cache.mu.Lock()
+		defer cache.mu.Unlock()
+		cache.forget(aclKey{topic, ActionPublish})
+		cache.forget(aclKey{topic, ActionSubscribe})
+	}
 	return nil
 }
 

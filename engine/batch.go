@@ -152,6 +152,9 @@ type topicEntry struct {
 	groups     []*shareGroup
 }
 
+// longTopic is the length in bytes from which on a topic is not remembered.
+const longTopic = 1 << 10
+
 // topicSlots is the size of the cache of topics of a Batch, a power of two. A topic has two places.
 const topicSlots = 2048
 
@@ -161,6 +164,9 @@ var topicSeed = maphash.MakeSeed()
 func (b *Batch) lookup(name []byte) *topicEntry {
 	if b.topics == nil {
 		b.topics = make([]*topicEntry, topicSlots)
+	}
+	if len(name) >= longTopic {
+		return &topicEntry{topic: string(name), sys: isSys(name), levels: levels(name)}
 	}
 	h := maphash.Bytes(topicSeed, name)
 	i := h & (topicSlots - 1)

@@ -33,6 +33,7 @@ type Conn struct {
 	connectedAt int64
 	username    string
 	hasUsername bool
+	mounted     int // levels that the mountpoint adds
 	mountpoint  string
 	method      string // of enhanced authentication
 	will        *will  // guarded by mu
@@ -40,11 +41,11 @@ type Conn struct {
 	ended    atomic.Bool  // end was called
 	lastSeen atomic.Int64 // when a packet came last, ns since the epoch
 	timer    timer
-	aliasIn  map[uint16]string // topic aliases of the client; used by Feed only
-	acl      aclCache          // guarded by acl.mu
-	limits   *connLimits       // nil without limits
-	hs       *handshake        // CONNECT or re-authentication in progress
-	tail     []byte            // input that is no whole packet yet, or that waits for a handshake; nil mostly
+	aliasIn  map[uint16]string        // topic aliases of the client; used by Feed only
+	acl      atomic.Pointer[aclCache] // nil until used
+	limits   *connLimits              // nil without limits
+	hs       *handshake               // CONNECT or re-authentication in progress
+	tail     []byte                   // input that is no whole packet yet, or that waits for a handshake; nil mostly
 
 	received struct{ bytes, packets, messages atomic.Int64 }
 

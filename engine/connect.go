@@ -296,6 +296,7 @@ func (c *Conn) admit(b *Batch, hs *handshake, d Decision) Next {
 	c.receiveMax, c.maxPacket = p.ReceiveMaximum, p.MaximumPacketSize
 	c.problemInfo = p.Version == packet.V5 && !p.NoProblemInfo
 	c.mountpoint = expand(c.l.mountpoint(z), r.ClientID, r.Username, r.HasUsername)
+	c.mounted = levels(c.mountpoint) - 1
 	if p.Version == packet.V5 {
 		c.aliasMaxOut = min(p.TopicAliasMaximum, z.MaxTopicAliasOut)
 		c.aliasMaxIn = z.MaxTopicAlias

@@ -65,8 +65,8 @@ func (s *Session) describe() SessionInfo {
 	info.QueueLen = s.queue.n
 	info.QueueDropped = s.lost
 	info.AwaitingRel = len(s.rel)
-	info.AwaitingComp = s.comp
-	info.AwaitingAck = s.window.live - s.comp
+	info.AwaitingComp = int(s.comp)
+	info.AwaitingAck = s.window.live - info.AwaitingComp
 	info.Enqueued = s.enqueued
 	if z.HideFigures {
 		info.Subscriptions, info.Inflight, info.QueueLen, info.AwaitingRel, info.AwaitingComp, info.AwaitingAck = 0, 0, 0, 0, 0, 0

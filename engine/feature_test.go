@@ -538,4 +538,38 @@ func TestLimits(t *testing.T) {
 			}
 		}
 	})
+	t.Run("levels behind a mountpoint", func(t *testing.T) {
+		w := newWorld(t, zone(func(z *Zone) { z.MaxTopicLevels, z.Mountpoint = 3, "m/n/" }))
+		p := w.connect(packet.V5, "a")
+		p.subscribe("a/b/c", 1)
+		p.say(pub("a/b/c", "x", 1, 1), pub("a/b/c/d", "x", 1, 2))
+		p.expect("a/b/c", "x", 1)
+		for _, code := range []packet.ReasonCode{packet.Success, packet.TopicNameInvalid} {
+			if a := want[*packet.Ack](p); a.Code != code {
+				t.Errorf("got %s, want %v", show(a), code)
+			}
+		}
+	})
+	t.Run("payload format", func(t *testing.T) {
+		for _, strict := range []bool{false, true} {
+			w := newWorld(t, zone(func(z *Zone) { z.StrictMode = strict }))
+			p := w.connect(packet.V5, "a")
+			p.subscribe("t", 0)
+			m := pub("t", "\xff", 1, 1)
+			m.Properties = packet.Properties(nil).AddPayloadFormat(true)
+			p.say(m)
+			if a := p.fetch(packet.TypePuback); a.Code.Failed() != strict {
+				t.Errorf("strict %v: got %s", strict, show(a))
+			}
+		}
+	})
+	t.Run("long topics", func(t *testing.T) {
+		w := newWorld(t, zone(func(z *Zone) { z.MaxTopicLen = 0 }))
+		p := w.connect(packet.V5, "a")
+		p.subscribe("#", 1)
+		name := strings.Repeat("x/", 20000)
+		p.say(pub(name, "y", 1, 1))
+		p.fetch(packet.TypePuback)
+		p.expect(name, "y", 1)
+	})
 }

@@ -30,6 +30,10 @@ func (c *Conn) handlePublish(b *Batch, flags byte, body []byte) Next {
 	if p.Retain && !z.RetainAvailable { // [MQTT-3.2.2-14]
 		return c.fail(b, packet.RetainNotSupported)
 	}
+	if z.MaxTopicLen > 0 && len(p.Topic) > z.MaxTopicLen {
+		b.msg = Message{}
+		return c.reject(b, p, packet.TopicNameInvalid)
+	}
 	name := p.Topic
 	if c.mountpoint != "" {
 		if len(c.mountpoint)+len(name) > packet.MaxString {
@@ -39,10 +43,22 @@ func (c *Conn) handlePublish(b *Batch, flags byte, body []byte) Next {
 		name = b.name
 	}
 	en := b.lookup(name)
-	if z.MaxTopicLen > 0 && len(p.Topic) > z.MaxTopicLen || z.MaxTopicLevels > 0 && en.levels > z.MaxTopicLevels {
+	s := c.session
+	m := &b.msg
+	*m = Message{
+		Topic: en.topic, Payload: p.Payload, QoS: p.QoS, Retain: p.Retain, Dup: p.Dup, From: s.clientID,
+		Username: c.username, HasUsername: c.hasUsername, At: time.Unix(0, b.now),
+		HasExpiry: p.HasExpiry, Expiry: p.Expiry, Properties: p.Properties,
+	}
+	if b.e.traces.Load() != nil {
+		c.tracePublish(b, m, false, p.QoS, p.Retain, p.Dup, p.PacketID)
+	}
+	if z.MaxTopicLevels > 0 && en.levels-c.mounted > z.MaxTopicLevels {
 		return c.reject(b, p, packet.TopicNameInvalid)
 	}
-	s := c.session
+	if z.StrictMode && p.CheckPayload() != nil {
+		return c.reject(b, p, packet.PayloadFormatInvalid)
+	}
 	if p.QoS == 2 {
 		if known, code := c.take(b, p.PacketID, z); known || code != packet.Success {
 			if code == packet.ReceiveMaximumExceeded { // [MQTT-3.3.4-7]
@@ -54,16 +70,6 @@ func (c *Conn) handlePublish(b *Batch, flags byte, body []byte) Next {
 			c.acknowledge(b, p, code)
 			return ReadOn
 		}
-	}
-
-	m := &b.msg
-	*m = Message{
-		Topic: en.topic, Payload: p.Payload, QoS: p.QoS, Retain: p.Retain, Dup: p.Dup, From: s.clientID,
-		Username: c.username, HasUsername: c.hasUsername, At: time.Unix(0, b.now),
-		HasExpiry: p.HasExpiry, Expiry: p.Expiry, Properties: p.Properties,
-	}
-	if b.e.traces.Load() != nil {
-		c.tracePublish(b, m, false, p.QoS, p.Retain, p.Dup, p.PacketID)
 	}
 	if !c.allowed(b, ActionPublish, en.topic) {
 		b.counts[PublishAuthError]++

@@ -26,13 +26,13 @@ type Session struct {
 	dead     bool // ended: takes nothing any more
 	alarmed  bool // queue_high_watermark is raised
 	armed    bool // the timer is set for retry or trim
+	feeding  bool // somebody looks up the first feed's messages
 	queue    queue
 	window   window
-	unsent   int              // slots of the window that did not go out on the present connection
-	comp     int              // slots that wait for PUBCOMP
+	unsent   int32            // slots of the window that did not go out on the present connection
+	comp     int32            // slots that wait for PUBCOMP
 	rel      map[uint16]int64 // QoS 2 publications of the client that wait for PUBREL: id and when it came
 	feeds    []*retainedFeed  // retained messages that are still to be delivered
-	feeding  bool             // somebody looks up the first feed's
 	expiry   uint32           // session expiry interval of the last connection, seconds
 	expireAt int64            // when the session ends, ns since the epoch; 0 while connected or never
 	will     *will            // waits for its delay
@@ -155,7 +155,7 @@ func (s *Session) repeat(b *Batch, c *Conn, z *Zone) bool {
 		if p.state == slotFree || p.flags&slotOpen != 0 {
 			continue
 		}
-		if s.window.live-s.unsent >= limit {
+		if s.window.live-int(s.unsent) >= limit {
 			return false
 		}
 		if !s.resend(b, c, p) {
@@ -219,7 +219,7 @@ func (s *Session) resend(b *Batch, c *Conn, p *slot) bool {
 func (s *Session) attached() {
 	s.expireAt = 0
 	s.window.compact()
-	s.unsent = s.window.live
+	s.unsent = int32(s.window.live)
 	for i := range s.window.n {
 		s.window.at(i).flags &^= slotOpen
 	}

@@ -17,7 +17,6 @@ import (
 // engine's side of it.
 type mqttListener struct {
 	name   string // as in Addr: "mqtt:tcp external"
-	config config.Listener
 	socket *transport.Listener
 	side   *engine.Listener
 	web    *websocket.Upgrader // nil without WebSocket
@@ -33,40 +32,56 @@ func (l *mqttListener) close() error {
 	return l.socket.Close()
 }
 
-// openMQTT opens every MQTT listener of the configuration. On an error those
-// that were opened are closed again.
+// openMQTT opens every MQTT listener of the configuration. On an error those that were
+// opened are closed again.
 func (n *Node) openMQTT() error {
+	var open []*mqttListener
 	for _, l := range n.cfg.Load().Listeners() {
-		if err := n.openListener(l); err != nil {
+		one, err := n.openListener(l)
+		if err != nil {
+			for _, o := range open {
+				err = errors.Join(err, o.close())
+			}
 			return err
 		}
+		open = append(open, one)
+	}
+	n.mqtt.Store(&open)
+	n.configureWebSocket(n.cfg.Load()) // which may have changed meanwhile
+	return nil
+}
+
+// mqttListeners returns the open MQTT listeners, none before the node serves. The
+// list never changes: their addresses take effect at the start.
+func (n *Node) mqttListeners() []*mqttListener {
+	if open := n.mqtt.Load(); open != nil {
+		return *open
 	}
 	return nil
 }
 
-func (n *Node) openListener(l config.Listener) error {
+func (n *Node) openListener(l config.Listener) (*mqttListener, error) {
 	name := "mqtt:" + l.Type + " " + l.Name
 	opts, err := n.listenOptions(l)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var web *websocket.Upgrader
 	if l.Type == "ws" || l.Type == "wss" {
 		if web, err = websocket.NewUpgrader(webSocketOptions(n.cfg.Load())); err != nil {
-			return fmt.Errorf("listener %s: %w", name, err)
+			return nil, fmt.Errorf("listener %s: %w", name, err)
 		}
 		opts.Upgrader = web
 	}
 	socket, err := n.driver.Open(opts)
 	if err != nil {
-		return openError(name, l.Address, err)
+		return nil, openError(name, l.Address, err)
 	}
 	side, err := n.engine.AddListener(listenerOptions(l, shownAddress(l.Address, socket.Addr())))
 	if err != nil {
-		return errors.Join(fmt.Errorf("listener %s: %w", name, err), socket.Close())
+		return nil, errors.Join(fmt.Errorf("listener %s: %w", name, err), socket.Close())
 	}
-	n.mqtt = append(n.mqtt, &mqttListener{name: name, config: l, socket: socket, side: side, web: web})
-	return nil
+	return &mqttListener{name: name, socket: socket, side: side, web: web}, nil
 }
 
 func webSocketOptions(cfg *config.Config) websocket.Options {
@@ -75,7 +90,7 @@ func webSocketOptions(cfg *config.Config) websocket.Options {
 
 // configureWebSocket brings the WebSocket listeners to a configuration.
 func (n *Node) configureWebSocket(cfg *config.Config) {
-	for _, l := range n.mqtt {
+	for _, l := range n.mqttListeners() {
 		if l.web == nil {
 			continue
 		}

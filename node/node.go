@@ -76,7 +76,7 @@ type Node struct {
 	web     *web
 	http    *impl.Server
 
-	mqtt []*mqttListener // opened at the start, closed at the end
+	mqtt atomic.Pointer[[]*mqttListener] // set once, when all of them are open
 
 	background sync.WaitGroup // goroutines that end with stop
 	stop       context.CancelFunc
@@ -175,7 +175,7 @@ func (n *Node) start(ctx, background context.Context) error {
 	if err := n.openMQTT(); err != nil {
 		return err
 	}
-	for _, l := range n.mqtt { // nobody is let in before everything is there
+	for _, l := range n.mqttListeners() { // nobody is let in before everything is there
 		if err := l.serve(); err != nil {
 			return fmt.Errorf("listener %s: %w", l.name, err)
 		}
@@ -292,7 +292,7 @@ type Listening struct {
 // Listening returns the open addresses, MQTT first.
 func (n *Node) Listening() []Listening {
 	var out []Listening
-	for _, l := range n.mqtt {
+	for _, l := range n.mqttListeners() {
 		out = append(out, Listening{l.name, l.addr().String()})
 	}
 	return append(out, n.web.listening()...)
@@ -380,7 +380,7 @@ func (n *Node) close(ctx context.Context) error {
 			errs = append(errs, fmt.Errorf("stop %s: %w", what, err))
 		}
 	}
-	for _, l := range n.mqtt {
+	for _, l := range n.mqttListeners() {
 		try("listener "+l.name, l.close())
 	}
 	if n.engine != nil {

@@ -89,7 +89,7 @@ func (n *Node) announce() {
 // openToAll are the MQTT listeners on all addresses.
 func (n *Node) openToAll() []string {
 	var open []string
-	for _, l := range n.mqtt {
+	for _, l := range n.mqttListeners() {
 		host, _, err := net.SplitHostPort(l.addr().String())
 		if ip := net.ParseIP(host); err == nil && ip != nil && ip.IsUnspecified() {
 			open = append(open, l.addr().String())

@@ -18,7 +18,7 @@ func (n *Node) watched() []reloader.File {
 			},
 		})
 	}
-	for _, l := range n.mqtt {
+	for _, l := range n.mqttListeners() {
 		if t := l.socket.Options().TLS; t != nil {
 			files = append(files, n.certificateFile(l.name, func() error { return l.reload() }, t.CertFile, t.KeyFile, t.CAFile))
 		}

@@ -466,7 +466,7 @@ func ShortSocket(path string) (name string, done func(), err error) {
 // handshakes use them; a listener whose files are not good keeps the old ones.
 func (n *Node) ReloadCertificates() error {
 	var errs []error
-	for _, l := range n.mqtt {
+	for _, l := range n.mqttListeners() {
 		errs = append(errs, l.reload())
 	}
 	for _, l := range n.web.listeners("") {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -155,17 +154,6 @@ func (d *device) message() paho.Message {
 	}
 }
 
-// quiet fails when a message has come. Another message, sent after what must
-// not arrive, has to be waited for before.
-func (d *device) quiet() {
-	d.t.Helper()
-	select {
-	case m := <-d.got:
-		d.t.Errorf("%s: unexpected message on %s", d.id, m.Topic())
-	default:
-	}
-}
-
 // closed waits until the connection is closed by the broker.
 func (d *device) closed() {
 	d.t.Helper()
@@ -197,6 +185,3 @@ func eventually(t testing.TB, what string, f func() bool) {
 		time.Sleep(5 * time.Millisecond)
 	}
 }
-
-// join builds a path below the prefix of v2 or v3.
-func join(parts ...string) string { return strings.Join(parts, "/") }

@@ -125,21 +125,23 @@ func inOrder(t *testing.T, ids []string, want ...string) {
 		t.Errorf("the list is not in bytewise order: %q", ids)
 	}
 	for _, id := range want {
-		if n := len(find2(ids, id)); n != 1 {
+		if n := times(ids, id); n != 1 {
 			t.Errorf("%s is listed %d times in %q", id, n, ids)
 		}
 	}
 }
 
-func find2(ids []string, id string) (out []string) {
+// times is how often id is in ids.
+func times(ids []string, id string) (n int) {
 	for _, i := range ids {
 		if i == id {
-			out = append(out, i)
+			n++
 		}
 	}
-	return out
+	return n
 }
 
+// badPages asks a paged list for what is no page.
 func badPages(t *testing.T, c client, op string) {
 	page, size := "_page", "_limit"
 	if c.v2() {
@@ -536,4 +538,3 @@ func unsubscribed(t *testing.T, w *world, c client, op string) {
 	noSession(c, c.call(request{op: op, body: map[string]any{"client_id": "nobody", "topic": "t"}}), "nobody")
 	missing(c, c.call(request{op: op, body: map[string]any{"client_id": d.id}}))
 }
-

@@ -2,6 +2,7 @@ package effects
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -34,6 +35,7 @@ type world struct {
 	settings map[string]string
 	log      *record
 	devices  *[]*device
+	listener string           // whom devices dial; "" is external
 	baseline map[string]int64 // metrics before a scenario
 }
 
@@ -131,7 +133,7 @@ func (w *world) dial(v byte) *device {
 	if v == 0 {
 		v = 4
 	}
-	d := dial(w.t, w.node.Addr("mqtt:tcp external"), v)
+	d := dial(w.t, w.node.Addr("mqtt:tcp "+cmp.Or(w.listener, "external")), v)
 	*w.devices = append(*w.devices, d)
 	return d
 }

@@ -154,10 +154,10 @@ func (c *Config) List(name string) []string { return slices.Clone(c.must(name, L
 // Secret returns a secret.
 func (c *Config) Secret(name string) Secret { return Secret(c.must(name, SecretT).value.raw) }
 
-// Pair returns the two numbers of a Rate (amount a second, burst) or a Policy
-// (count, bytes). A Rate without a burst has its amount as burst.
+// Pair returns the two numbers of a Rate: amount a second, and burst, which is the
+// amount where it is not given.
 func (c *Config) Pair(name string) (first, second int64) {
-	v := c.must(name, Rate, Policy).value
+	v := c.must(name, Rate).value
 	return v.num, v.num2
 }
 

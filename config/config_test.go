@@ -148,7 +148,7 @@ func TestFaults(t *testing.T) {
 
 func TestBroughtAlong(t *testing.T) {
 	c := load(t, config.LoadOptions{File: "testdata/brought.conf"})
-	if got := c.Notices(); len(got) != 11 || !strings.HasSuffix(got[0], ":3: node.cookie has no effect: the node is alone") || !strings.HasSuffix(got[1], ":5: node.process_limit has no effect in Lacewing") {
+	if got := c.Notices(); len(got) != 12 || !strings.HasSuffix(got[0], ":3: node.cookie has no effect: the node is alone") || !strings.HasSuffix(got[1], ":5: node.process_limit has no effect in Lacewing") {
 		t.Errorf("notices: got %d: %s", len(got), strings.Join(got, "\n"))
 	}
 	if got, want := c.Zones(), []string{"external", "internal", "sensors"}; !slices.Equal(got, want) {
@@ -160,9 +160,6 @@ func TestBroughtAlong(t *testing.T) {
 	}
 	if ext.IdleTimeout != 20*time.Second || sens.IdleTimeout != 15*time.Second || sens.MaxInflight != 4 || ext.MaxPacketSize != 2<<20 {
 		t.Errorf("external %+v, sensors %+v", ext, sens)
-	}
-	if n, size := c.Pair("zone.external.force_gc_policy"); n != 500 || size != 2<<20 {
-		t.Errorf("force gc: got %d, %d", n, size)
 	}
 	if want := map[string]int{"alerts/#": 10, "logs": 1}; !reflect.DeepEqual(ext.MqueuePriorities, want) || sens.MqueuePriorities != nil {
 		t.Errorf("priorities: got %v and %v, want %v", ext.MqueuePriorities, sens.MqueuePriorities, want)

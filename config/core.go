@@ -251,8 +251,6 @@ func zoneKeys() []Key {
 			{App: "emqttd", Key: "mqtt.client.enable_stats", Datatype: "flag"}, {App: "emqttd", Key: "mqtt.session.enable_stats", Datatype: "flag"}},
 			Doc: "Whether the figures of sessions (queue, inflight, messages delivered) are shown in lists; off shows 0."}),
 		inherit("acl_deny_action", "acl_deny_action", Enum, Key{Enum: []string{"ignore", "disconnect"}}),
-		z(Key{Name: "force_gc_policy", Type: Policy, Default: "1000|1MB", V2: v2("mqtt.conn.force_gc_count", "integer"),
-			Doc: "Messages, and bytes after a bar, after which EMQ collects the garbage of a connection. It is shown and can be set for tools that do; memory is given back here without being told."}),
 		inherit("max_packet_size", "mqtt.max_packet_size", Bytesize, Key{Min: 16, Max: 256<<20 + 4}),
 		inherit("max_clientid_len", "mqtt.max_clientid_len", Integer, Key{Min: 23, Max: 65535}),
 		inherit("max_topic_levels", "mqtt.max_topic_levels", Integer, Key{Min: 0, Max: 4096}),

@@ -26,7 +26,8 @@ var foreign = func() (out [][]string) {
 		flapping_banned_expiry_interval mqtt.plugins.** plugins.** broker.enable_session_registry
 		broker.session_locking_strategy broker.shared_dispatch_ack_enabled broker.route_batch_clean
 		broker.route_lock_type broker.perf.** sysmon.** bridge.** mqtt.bridge.** mqtt.pubsub.**
-		mqtt.session.force_gc_count mqtt.conn.force_gc_policy acl_cache.**
+		mqtt.session.force_gc_count mqtt.conn.force_gc_count mqtt.conn.force_gc_policy
+		zone.*.force_gc_policy acl_cache.**
 		management.listener.*.backlog management.listener.*.send_timeout management.listener.*.send_timeout_close
 		management.listener.*.dhfile management.listener.*.secure_renegotiate
 		management.listener.*.reuse_sessions management.listener.*.honor_cipher_order

@@ -68,7 +68,7 @@ func (e entry) shownV2(v2 V2) string {
 	switch {
 	case e.key.Type == Duration && v2.Unit > 0:
 		return strconv.FormatInt(e.value.num*int64(time.Millisecond)/int64(v2.Unit), 10)
-	case (e.key.Type == Rate || e.key.Type == Policy) && v2.Datatype == "integer":
+	case e.key.Type == Rate && v2.Datatype == "integer":
 		return strconv.FormatInt(e.value.num, 10)
 	}
 	return e.shown()
@@ -145,13 +145,10 @@ func (c *Config) keep(tg target, key, text string) (string, error) {
 	if notNumber == nil && tg.key.Type == Duration && v.num != 0 {
 		return v.shown + "ms", nil // what was meant, whatever name it is read under
 	}
-	// v2 shows and sets the first number of a pair only: the second stays.
-	if notNumber == nil && tg.v2 != nil && (tg.key.Type == Rate || tg.key.Type == Policy) {
-		switch is := c.resolve(tg).value; {
-		case is.num == v.num && is.raw != "":
+	// v2 shows and sets the first number of a pair only: what it has not changed stays.
+	if notNumber == nil && tg.v2 != nil && tg.key.Type == Rate {
+		if is := c.resolve(tg).value; is.num == v.num && is.raw != "" {
 			return is.raw, nil
-		case tg.key.Type == Policy && is.num2 > 0:
-			return fmt.Sprintf("%d|%d", v.num, is.num2), nil
 		}
 	}
 	return v.raw, nil

@@ -55,7 +55,6 @@ func TestHotV2(t *testing.T) {
 		{"mqtt.client.enable_stats", "true", "flag", "emqttd"},
 		{"mqtt.client.idle_timeout", "15000", "duration", "emqttd"},
 		{"mqtt.client.max_publish_rate", "0", "integer", "emqttd"},
-		{"mqtt.conn.force_gc_count", "1000", "integer", "emqttd"},
 		{"mqtt.keepalive_backoff", "0.7500", "float", "emqttd"},
 		{"mqtt.max_clientid_len", "1024", "integer", "emqttd"},
 		{"mqtt.max_packet_size", "1048576", "bytesize", "emqttd"},
@@ -77,10 +76,10 @@ func TestHotV2(t *testing.T) {
 		{"mqtt.websocket_protocol_header", "true", "flag", "emqttd"},
 	}
 	got := full(t).HotV2(none)
-	if len(want) != 29 || !slices.Equal(got, want) {
+	if len(want) != 28 || !slices.Equal(got, want) {
 		t.Errorf("got\n%v\nwant\n%v", got, want)
 	}
-	plugin := full(t).HotV2(func(p string) bool { return p == "retainer" })[29:]
+	plugin := full(t).HotV2(func(p string) bool { return p == "retainer" })[28:]
 	if want := []config.Row{
 		{"retainer.expiry_interval", "0", "integer, duration", "emq_retainer"},
 		{"retainer.max_message_num", "0", "integer", "emq_retainer"},
@@ -153,7 +152,6 @@ func TestUpdate(t *testing.T) {
 		{"emqttd", "mqtt.broker.sys_interval", "2m", "broker.sys_interval", "120000", nil},
 		{"emqttd", "mqtt.keepalive_backoff", "1.25", "zone.external.keepalive_backoff", "1.2500", nil},
 		{"emqttd", "mqtt.mqueue.high_watermark", "70%", "mqtt.mqueue.high_watermark", "0.7000", nil},
-		{"emqttd", "mqtt.conn.force_gc_count", "10", "zone.external.force_gc_policy", "10|1048576", nil},
 		{"emqttd", "mqtt.mqueue.priority", "", "zone.external.mqueue_priorities", "", nil},
 		{"emqx_retainer", "retainer.max_payload_size", "64KB", "retainer.max_payload_size", "65536", nil},
 		{"emq_retainer", "retainer.max_message_num", "5", "retainer.max_retained_messages", "5", nil},

@@ -29,7 +29,6 @@ const (
 	List     Type = "list"     // words separated by commas; each of Key.Enum where that is set
 	SecretT  Type = "secret"   // text that is never shown
 	Rate     Type = "rate"     // amount a second, and the burst after a comma: 10,100; 0 is unlimited
-	Policy   Type = "policy"   // count and bytes with a bar between: 1000|1MB; 0 is never
 	Access   Type = "access"   // allow or deny, and all, an address or a CIDR range
 )
 

@@ -98,7 +98,6 @@ func TestValues(t *testing.T) {
 		config.Address:  {"off": "off", "1883": "1883", "127.0.0.1:1883": "127.0.0.1:1883", "[::1]:0": "[::1]:0", ":80": ":80", "localhost:80": "localhost:80", "65536": bad, "host": bad, "::1:80": bad, "1.2.3.4": bad},
 		config.List:     {"a": "a", "a, b": "a,b", "a,c": bad, ",": ""},
 		config.Rate:     {"10": "10", "10,100": "10,100", "100KB,1MB": "102400,1048576", "x": bad, "1,x": bad},
-		config.Policy:   {"1000|1MB": "1000|1048576", "0": "0", "1000,1MB": bad},
 		config.Access:   {"allow all": "allow all", "deny 10.0.0.0/8": "deny 10.0.0.0/8", "allow ::1": "allow ::1", "allow": bad, "allow 10.0.0.0/33": bad},
 		config.SecretT:  {"x": config.Stars},
 	} {

@@ -44,7 +44,7 @@ func emptyShown(t Type) string {
 // mayBeEmpty reports whether "key =" is a value of the type.
 func (t Type) mayBeEmpty() bool {
 	switch t {
-	case String, List, SecretT, Address, Access, Rate, Policy:
+	case String, List, SecretT, Address, Access, Rate:
 		return true
 	}
 	return false
@@ -121,8 +121,6 @@ func parse(k *Key, text string, unit time.Duration) (value, error) {
 		if err == nil && v.num2 == 0 {
 			v.num2 = v.num
 		}
-	case Policy:
-		err = v.parsePair(text, "|", parseBytes)
 	case Access:
 		_, err = parseAccess(text)
 	default:

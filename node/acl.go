@@ -68,12 +68,9 @@ func (a *aclFile) Authorize(c *engine.ClientInfo, action engine.Action, topic st
 	return a.rules.Load().Authorize(c, action, topic)
 }
 
-// ReloadACL reads the ACL file again and forgets the decisions that connections
-// remember. A file that cannot be read or parsed changes nothing.
+// ReloadACL reads the ACL file again. What a connection remembers holds until its
+// time is over (acl_cache_ttl) or it is cleaned through the API. A file that cannot
+// be read or parsed changes nothing.
 func (n *Node) ReloadACL(context.Context) error {
-	if err := n.acl.load(n.cfg.Load().String("mqtt.acl_file")); err != nil {
-		return err
-	}
-	n.engine.CleanACLAll()
-	return nil
+	return n.acl.load(n.cfg.Load().String("mqtt.acl_file"))
 }

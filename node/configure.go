@@ -71,11 +71,13 @@ func (n *Node) Reconfigure(ctx context.Context) error {
 func (n *Node) apply(ctx context.Context, next *config.Config) error {
 	old := n.cfg.Load()
 	changes := config.Diff(old, next)
-	if len(changes) == 0 {
-		n.cfg.Store(next) // origins may differ
+	newSettings, newZones := settings(next), zones(next)
+	// That a value was set can mean something even where it is that of the default:
+	// mqueue_type.
+	if len(changes) == 0 && reflect.DeepEqual(zones(old), newZones) {
+		n.cfg.Store(next)
 		return nil
 	}
-	newSettings, newZones := settings(next), zones(next)
 	if err := newSettings.Validate(); err != nil {
 		return fmt.Errorf("apply configuration: %w", err)
 	}

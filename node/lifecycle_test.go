@@ -126,10 +126,16 @@ func TestReloadACL(t *testing.T) {
 	sub.subscribe(t, "a", 1)
 	sub.publish(t, "a", 1, false, "1")
 	sub.want(t, "a", "1")
-	writeFile(t, acl, `{deny, all, publish, ["a"]}. {allow, all}.`)
+	sub.subscribe(t, "b", 1)
+	writeFile(t, acl, `{deny, all, publish, ["a", "b"]}. {allow, all}.`)
 	expect(t, n, 200, "POST", "/api/node/reload", nil)
+	sub.publish(t, "b", 1, false, "2")
+	sub.wantNothing(t, "denied by the new rules")
 	sub.publish(t, "a", 1, false, "2")
-	sub.wantNothing(t, "denied by the new rules, whatever was remembered")
+	sub.want(t, "a", "2") // remembered until it is cleaned
+	expect(t, n, 200, "DELETE", "/api/v3/connections/sub/acl/a", nil)
+	sub.publish(t, "a", 1, false, "3")
+	sub.wantNothing(t, "denied once the decision is forgotten")
 	writeFile(t, acl, "{allow")
 	if status, body := call(t, n, "POST", "/api/node/reload?what=acl", nil); status != 409 || !strings.Contains(fmt.Sprint(body), "acl.conf:1") {
 		t.Errorf("broken rules: got %d %v, want 409 with file and line", status, body)

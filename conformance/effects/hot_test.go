@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -23,6 +24,7 @@ type hotKey struct {
 	now     string
 	observe func(w *world) string
 	prepare []setting // what has to be set before
+	first   bool      // it is seen once: the first look of a monitor
 	alone   bool      // not to be set together with others: it disturbs what they observe
 	zones   map[string]swap
 }
@@ -136,7 +138,11 @@ func (w *world) configure(version, node, app, key, value string) answer {
 // refusesValue fails unless a value is refused and nothing changes.
 func (w *world) refusesValue(version, app, key, bad, shown string) {
 	w.t.Helper()
-	for _, scope := range []string{"", nodeName} {
+	scopes := []string{nodeName}
+	if version == "v2" {
+		scopes = []string{"", nodeName}
+	}
+	for _, scope := range scopes {
 		a := w.configure(version, scope, app, key, bad)
 		if version == "v2" {
 			a.is(http.StatusOK, `{"code":102}`)
@@ -167,7 +173,6 @@ func (w *world) prepared(k hotKey) {
 // when a listed key has no case, or a case is not listed.
 func TestHotKeys(t *testing.T) {
 	global, second := hotNode(t)
-	zoned, _ := hotNode(t)
 	table := hotKeys(second)
 
 	cases := map[string]map[string]bool{"v2": {}, "v3": {}}
@@ -197,41 +202,97 @@ func TestHotKeys(t *testing.T) {
 		}
 	}
 
-	for _, k := range table {
-		for _, v2 := range k.v2 {
-			// The keys of v2 are those of the broker, or of the zone external.
-			t.Run("v2/"+v2.key, func(t *testing.T) { global.in(t).turnV2(k.of("external"), v2) })
-		}
-		if !strings.Contains(k.key, "$") {
-			t.Run("v3/"+k.key, func(t *testing.T) { global.in(t).turn(k) })
-			continue
-		}
-		for _, zone := range []string{"external", "internal"} {
-			t.Run("v3/"+k.of(zone).key, func(t *testing.T) {
-				w := zoned.in(t)
-				w.listener = zone
-				w.turn(k.of(zone))
-			})
-		}
-	}
-	t.Run("restart", func(t *testing.T) {
-		var together []hotKey
+	// A node for each group: what is prepared for one key would change another. Most of the time is waiting, so they run
+	// beside each other whatever the number of processors.
+	var groups sync.WaitGroup
+	defer groups.Wait()
+	group := func(name string, run func(t *testing.T)) { groups.Go(func() { t.Run(name, run) }) }
+	group("broker", func(t *testing.T) {
 		for _, k := range table {
-			if k = k.of("external"); !k.alone {
+			if !strings.Contains(k.key, "$") && !k.first {
+				t.Run(k.key, func(t *testing.T) { global.in(t).turn(k) })
+			}
+		}
+	})
+	group("v2", func(t *testing.T) {
+		w, second := hotNode(t)
+		for _, k := range hotKeys(second) {
+			for _, v2 := range k.v2 { // the keys of v2 are those of the broker, or of the zone external
+				t.Run(v2.key, func(t *testing.T) { w.in(t).turnV2(k.of("external"), v2) })
+			}
+		}
+	})
+	for _, zone := range []string{"external", "internal"} {
+		group(zone, func(t *testing.T) {
+			w, _ := hotNode(t)
+			w.listener = zone
+			for _, k := range table {
+				if strings.Contains(k.key, "$") {
+					t.Run(k.of(zone).key, func(t *testing.T) { w.in(t).turn(k.of(zone)) })
+				}
+			}
+		})
+	}
+	group("restart", func(t *testing.T) {
+		w, second := hotNode(t)
+		var together []hotKey
+		for _, k := range hotKeys(second) {
+			if k = k.of("external"); !k.alone && !k.first {
 				together = append(together, k)
 			}
 		}
-		zoned.in(t).survive(together...)
+		w.survive(together...)
 		for _, k := range table {
-			if k.alone {
-				zoned.in(t).survive(k.of("external"))
+			if k.alone && !k.first {
+				w.survive(k.of("external"))
+			}
+		}
+	})
+	group("intervals", func(t *testing.T) {
+		w, _ := hotNode(t)
+		for _, k := range table {
+			if k.first {
+				t.Run(k.key, func(t *testing.T) { w.in(t).turnFirst(k) })
+			}
+		}
+		w.restart()
+		w.in(t).connect(hello{})
+		for _, k := range table {
+			if k.first {
+				w.in(t).sees(k, "after a restart", k.now)
+				w.in(t).shows("v3", k.key, k.shown)
 			}
 		}
 	})
 }
 
+// turnFirst sets a key of which nothing can be seen any more once it had its effect: it is not set back.
+func (w *world) turnFirst(k hotKey) {
+	w.connect(hello{})
+	w.prepared(k)
+	w.sees(k, "at first", k.was)
+	w.configure("v3", "", k.app, k.key, k.value).is(http.StatusOK, `"ok"`)
+	w.shows("v3", k.key, k.shown)
+	w.refusesValue("v3", k.app, k.key, k.bad, k.shown)
+	w.sees(k, "set for the cluster", k.now)
+	w.configure("v3", nodeName, k.app, k.key, k.value).is(http.StatusOK, `"ok"`)
+}
+
+// process is held while something is observed that all nodes of the process share.
+var process sync.Mutex
+
+// only keeps other groups from disturbing what the key changes.
+func (k hotKey) only() (release func()) {
+	if k.app != "recon" {
+		return func() {}
+	}
+	process.Lock()
+	return process.Unlock
+}
+
 // turn sets a key through v3 and looks.
 func (w *world) turn(k hotKey) {
+	defer k.only()()
 	w.prepared(k)
 	w.sees(k, "at first", k.was)
 	w.configure("v3", "", k.app, k.key, k.value).is(http.StatusOK, `"ok"`)
@@ -239,11 +300,14 @@ func (w *world) turn(k hotKey) {
 	w.sees(k, "set for the cluster", k.now)
 	w.refusesValue("v3", k.app, k.key, k.bad, k.shown)
 	w.configure("v3", nodeName, k.app, k.key, k.reset).is(http.StatusOK, `"ok"`)
-	w.sees(k, "set back for the node, which goes before the cluster", k.was)
+	if w.listener != "internal" { // it has been seen with external
+		w.sees(k, "set back for the node, which goes before the cluster", k.was)
+	}
 }
 
 // turnV2 sets a key through v2 and looks.
 func (w *world) turnV2(k hotKey, v2 v2Key) {
+	defer k.only()()
 	w.prepared(k)
 	w.sees(k, "at first", k.was)
 	reset := cmp.Or(v2.reset, k.reset)
@@ -259,6 +323,7 @@ func (w *world) turnV2(k hotKey, v2 v2Key) {
 
 // survive sets keys for the node and looks after a restart.
 func (w *world) survive(keys ...hotKey) {
+	defer keys[0].only()()
 	for _, k := range keys {
 		w.prepared(k)
 	}

@@ -345,24 +345,54 @@ func TestTakeover(t *testing.T) {
 func TestTakeoverRace(t *testing.T) {
 	both(t, in311("MQTT-3.1.4-2"), in5("MQTT-3.1.4-3"), func(t *testing.T, v version) {
 		s := session{v: v, id: unique(), persist: true}
-		conns := make([]*conn, 8)
+		conns := make([]*conn, 9)
 		for i := range conns {
 			conns[i] = shared(t).open(t, s)
 		}
-		last := shared(t).connect(t, s)
-		for i, c := range conns {
-			for {
-				p, err := c.tryRead()
-				if err != nil {
-					break
-				}
-				if p.typ == typeDisconnect && p.code != 0x8e {
-					t.Errorf("connection %d: got %s, want DISCONNECT 0x8E", i, p)
-				}
-			}
-			// A connection still open here would have failed with nothing read.
+		// Which one is left is the broker's affair: they may be read in any order.
+		type end struct {
+			i int
+			p *packet // nil: the connection was closed
 		}
-		last.ping()
+		ends := make(chan end, 2*len(conns))
+		for i, c := range conns {
+			go func() {
+				for {
+					p, err := c.tryRead()
+					if err != nil {
+						ends <- end{i, nil}
+						return
+					}
+					if p.typ != typeConnack {
+						ends <- end{i, p}
+					}
+				}
+			}()
+		}
+		left := len(conns) * (len(conns) - 1) / 2 // sum of the indexes that are still open
+		for closed := 0; closed < len(conns)-1; {
+			x := <-ends
+			switch {
+			case x.p == nil:
+				closed++
+				left -= x.i
+			case x.p.typ != typeDisconnect || x.p.code != 0x8e:
+				t.Errorf("connection %d: got %s, want DISCONNECT 0x8E", x.i, x.p)
+			}
+		}
+		conns[left].write(pingBytes())
+		for {
+			x := <-ends
+			if x.p != nil && x.p.typ == typeDisconnect && x.i != left {
+				continue
+			}
+			if x.i != left || x.p == nil || x.p.typ != typePingresp {
+				t.Fatalf("connection %d is left: got %v from %d, want PINGRESP", left, x.p, x.i)
+			}
+			break
+		}
+		conns[left].nc.Close()
+		<-ends
 	})
 }
 

@@ -40,7 +40,7 @@ func TestSessionPresent(t *testing.T) {
 			c.disconnect()
 			c = step("not clean after a clean session", kept, false, false)
 			c.disconnect()
-			c = step("another client", session{v: v, id: id + "x", persist: true}, false, false)
+			c = step("another client", session{v: v, id: id + "-other", persist: true}, false, false)
 			c.disconnect()
 			step("clean start drops a stored session", clean, false, false).disconnect()
 			step("and it stays dropped", kept, false, false)

@@ -16,6 +16,7 @@ type Message struct {
 	Sys     bool // the broker's own: not counted, and delivered below $SYS without counting
 	Dup     bool // as received; never passed on [MQTT-3.3.1-3]
 
+	Inside      bool   // by Engine.Publish and by no client: From is a label then
 	From        string // client id of the publisher, or a label for publishers that are no clients
 	Username    string // of the publisher
 	HasUsername bool

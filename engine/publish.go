@@ -313,10 +313,12 @@ func (b *Batch) redispatch(s *Session, sl slot) {
 func (e *Engine) Publish(m *Message) (matched int, err error) {
 	b := e.borrow()
 	defer b.giveBack()
-	return b.inject(m)
+	inside := *m
+	inside.Inside = true
+	return b.inject(&inside)
 }
 
-// inject is Publish within a round.
+// inject is Publish within a round, also for what clients have left behind (wills).
 func (b *Batch) inject(m *Message) (matched int, err error) {
 	if !topic.ValidName(m.Topic) || !m.QoS.Valid() {
 		return 0, ErrBadTopic

@@ -151,6 +151,13 @@ func TestRewrite(t *testing.T) {
 	sub.subscribe(t, "#", 1)
 	pub.publish(t, "s/1", 1, false, "the target is denied")
 	sub.wantNothing(t, "a rewrite may not go around the access rules")
+
+	// The label of an API call is no client, whatever client has the same name.
+	writeFile(t, acl, `{deny, {client, "http"}, publish, ["z/#"]}. {allow, all}.`)
+	expect(t, n, 200, "POST", "/api/node/reload", nil)
+	connect(t, n, "http").publish(t, "x/y/2", 1, false, "of the client")
+	expect(t, n, 200, "POST", "/api/v3/mqtt/publish", map[string]any{"topic": "x/y/2", "payload": "of the API", "client_id": "http"})
+	sub.want(t, "z/y/2", "of the API")
 }
 
 func TestDelayedPublish(t *testing.T) {

@@ -151,7 +151,7 @@ func (d *Delayed) take(m *engine.Message) (bool, packet.ReasonCode) {
 		return true, packet.TopicNameInvalid
 	}
 	// The delay may not open a way to topics that the client may not publish to.
-	if c, found := d.engine.Client(m.From); found && !d.engine.Authorized(&c, engine.ActionPublish, to) {
+	if !plugins.MayPublish(d.engine, m, to) {
 		return true, packet.NotAuthorized
 	}
 	held := m.Clone()

@@ -10,6 +10,7 @@ import (
 	"github.com/lacewing-mqtt/lacewing/engine"
 	"github.com/lacewing-mqtt/lacewing/engine/packet"
 	"github.com/lacewing-mqtt/lacewing/engine/topic"
+	"github.com/lacewing-mqtt/lacewing/plugins"
 )
 
 // rule replaces topics that filter and expression both match.
@@ -111,7 +112,7 @@ func (m *modules) rewriteHooks() engine.Hooks {
 			if !topic.ValidName(to) {
 				return false, packet.TopicNameInvalid
 			}
-			if c, found := m.engine.Client(msg.From); found && !m.engine.Authorized(&c, engine.ActionPublish, to) {
+			if !plugins.MayPublish(m.engine, msg, to) {
 				return false, packet.NotAuthorized
 			}
 			msg.Topic = to

@@ -2,6 +2,7 @@ package impl
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -220,6 +221,9 @@ func (s *Server) refuse(w http.ResponseWriter, v *version, err error) {
 	case admin.NoLeader:
 		w.Header().Set("Retry-After", retryLeader)
 	case admin.Internal:
+		if errors.Is(err, context.Canceled) { // the client has gone and reads no answer
+			break
+		}
 		s.log.Error("request failed", "err", err)
 	}
 	v.refuse(w, err)

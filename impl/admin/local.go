@@ -171,9 +171,14 @@ func (l *Local) PluginConfig(_ context.Context, name string) ([]PluginSetting, e
 	return convert(rows, func(r config.PluginRow) PluginSetting { return PluginSetting(r) }), nil
 }
 
-// SetPluginConfig implements [Node].
+// SetPluginConfig implements [Node]. The plugin has its values when SetConfig
+// returns, but a reconfiguration that was under way may bring back the old ones
+// until it looks again; the one asked for here comes after it.
 func (l *Local) SetPluginConfig(ctx context.Context, name string, settings map[string]string) error {
-	return pluginError(l.o.Plugins.SetConfig(ctx, name, settings), name)
+	if err := l.o.Plugins.SetConfig(ctx, name, settings); err != nil {
+		return pluginError(err, name)
+	}
+	return pluginError(l.o.Reconfigure(ctx), name)
 }
 
 // Listeners implements [Node].

@@ -497,4 +497,6 @@ func (c *conn) silent(pub *conn) {
 		c.ack(p)
 		c.ping() // the broker has the acknowledgement before another connection takes the session over
 	}
+	c.write(pingBytes()) // the acknowledgement has arrived when the answer is there
+	c.expect(typePingresp)
 }

@@ -70,9 +70,18 @@ func TestResubscribe(t *testing.T) {
 		topic := unique()
 		c, pub := shared(t).connect(t, session{v: v}), shared(t).connect(t, session{v: v})
 		pub.retain(topic, "kept")
-		c.subscribe(topic, 0)
-		c.receive(topic, "kept")
-		const n = 60
+		for qos := range byte(3) {
+			c.subscribe(topic, qos)
+			c.receive(topic, "kept")
+			pub.send(topic, "live", 2)
+			if p := c.receive(topic, "live"); p.qos != qos {
+				t.Errorf("subscribed again with QoS %d: delivered at %d", qos, p.qos)
+			}
+			c.silent(pub)
+		}
+		// And without waiting. Where one replacement follows another before its
+		// retained messages went out, sending them once for both is enough.
+		const n, replacements = 60, 6
 		for i := range n {
 			if i%10 == 5 {
 				c.write(subscribeBytes(v, c.packetID(), nil, filter{topic, byte(i/10) % 3}))
@@ -82,23 +91,37 @@ func TestResubscribe(t *testing.T) {
 		for range n {
 			pub.expect(typePuback)
 		}
-		retained, next := 0, 0
-		for next < n || retained < n/10 {
-			p := c.expect(typePublish)
-			c.ack(p)
+		next, subacks, retained, last := 0, 0, 0, false
+		for next < n || !last {
+			p, err := c.tryRead()
 			switch {
+			case err != nil:
+				t.Fatalf("after %d of %d messages, %d of %d SUBACKs and %d times the retained message: %v", next, n, subacks, replacements, retained, err)
+			case p.typ == typeSuback:
+				subacks++
+			case p.typ == typePubrel:
+				c.pubcomp(p.id)
+			case p.typ != typePublish:
+				t.Fatalf("got %s", p)
 			case p.retain && p.payload == "kept":
 				retained++
-			case p.payload == fmt.Sprint(next) && !p.retain:
+				last = subacks == replacements
+			case !p.retain && p.payload == fmt.Sprint(next):
 				next++
 			default:
-				t.Fatalf("got %q (RETAIN %v), want %d", p.payload, p.retain, next)
+				t.Fatalf("got %q (RETAIN %v), want message %d", p.payload, p.retain, next)
+			}
+			switch {
+			case p.typ != typePublish:
+			case p.qos == 1:
+				c.puback(p.id, 0)
+			case p.qos == 2:
+				c.pubrec(p.id, 0)
 			}
 		}
-		for range n / 10 {
-			c.expect(typeSuback)
+		if retained > replacements {
+			t.Errorf("the retained message came %d times for %d replacements", retained, replacements)
 		}
-		c.silent(pub)
 	})
 }
 

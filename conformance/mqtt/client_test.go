@@ -495,7 +495,6 @@ func (c *conn) silent(pub *conn) {
 		c.t.Fatalf("client %s: got %q on %q, want no message", c.id, p.payload, p.topic)
 	} else {
 		c.ack(p)
-		c.ping() // the broker has the acknowledgement before another connection takes the session over
 	}
 	c.write(pingBytes()) // the acknowledgement has arrived when the answer is there
 	c.expect(typePingresp)

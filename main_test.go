@@ -205,6 +205,49 @@ func TestSignals(t *testing.T) {
 	}
 }
 
+func TestStopWithRequestsUnderWay(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		signals int
+		code    int
+	}{{"one signal", 1, node.ExitOK}, {"two signals", 2, node.ExitForced}} {
+		t.Run(c.name, func(t *testing.T) {
+			data := filepath.Join(t.TempDir(), "data")
+			p := launch(t, nil, loopback(data)...)
+			p.say(t, "first password")
+			trace := launch(t, nil, "ctl", "--data-dir", data, "trace", "topic", "#")
+			profile := launch(t, nil, "ctl", "--data-dir", data, "vm", "profile", "cpu", "--seconds", "60", "--output", filepath.Join(data, "cpu"))
+			for limit := time.Now().Add(20 * time.Second); ; {
+				look := launch(t, nil, "ctl", "--data-dir", data, "vm", "profile", "goroutine", "--debug", "1", "--output", "-")
+				look.wait(t)
+				if strings.Contains(look.output(), "pprof.profileWriter") { // it has begun
+					break
+				}
+				if time.Now().After(limit) {
+					t.Fatalf("no profile is being taken: %s", profile.stderr.String())
+				}
+			}
+			begin := time.Now()
+			for i := range c.signals {
+				if i > 0 {
+					p.say(t, "msg=stopping")
+				}
+				if err := p.Process.Signal(syscall.SIGTERM); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := p.wait(t); got != c.code {
+				t.Errorf("exit code: got %d, want %d; output:\n%s%s", got, c.code, p.output(), p.stderr.String())
+			}
+			if took := time.Since(begin); took > 10*time.Second {
+				t.Errorf("stopped after %v", took)
+			}
+			trace.wait(t)
+			profile.wait(t)
+		})
+	}
+}
+
 func TestSupervisorIsTold(t *testing.T) {
 	dir, err := os.MkdirTemp("", "lw") // short: the name of a socket
 	if err != nil {

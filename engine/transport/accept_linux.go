@@ -193,8 +193,8 @@ func (a *acceptor) shed() bool {
 	_ = syscall.Close(a.spare) // only there to be closed
 	fd, sa, err := syscall.Accept4(a.fd, syscall.SOCK_CLOEXEC)
 	if err == nil {
-		_ = syscall.Close(fd) // refused
 		a.ln.refused(fromSockaddr(sa), ErrDescriptors)
+		_ = syscall.Close(fd) // refused
 	}
 	a.openSpare()
 	return err == nil
@@ -228,14 +228,14 @@ func (a *acceptor) resume() {
 func (a *acceptor) admit(fd int, sa syscall.Sockaddr) {
 	peer := fromSockaddr(sa)
 	if int64(fd) >= a.loop.ls.maxFD.Load() {
-		_ = syscall.Close(fd)
 		a.ln.refused(peer, ErrDescriptors)
+		_ = syscall.Close(fd)
 		return
 	}
 	o := a.ln.options()
 	if !o.Access.Allows(peer.Addr()) {
-		_ = syscall.Close(fd)
 		a.ln.refused(peer, errAccess)
+		_ = syscall.Close(fd)
 		return
 	}
 	local := a.bound

@@ -119,10 +119,12 @@ func newDriver(e batches, o Options) (*Driver, error) {
 		compute: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))}
 	d.batchOf.New = func() any { return e.NewBatch() }
 	d.files.setReserve(o.ReserveFiles)
-	var err error
 	if !o.Goroutines {
+		var err error
 		if d.loops, err = startLoops(d); err != nil {
-			return nil, fmt.Errorf("start event loops: %w", err)
+			// A kernel that is only made to look like Linux may lack them.
+			d.loops = nil
+			d.log.Warn("no event loops, goroutines carry all connections", "err", err)
 		}
 	}
 	return d, nil

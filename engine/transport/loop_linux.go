@@ -112,7 +112,13 @@ func (ls *loops) open() (*loop, error) {
 	l := &loop{ls: ls, epfd: epfd, epoll: os.NewFile(uintptr(epfd), "epoll"), wakeFD: int(wake), batch: ls.d.eng.NewBatch(),
 		buf: make([]byte, ls.d.opts.ReadBuffer), events: make([]syscall.EpollEvent, eventsAtOnce),
 		accepts: map[int32]*acceptor{}}
-	if l.raw, err = l.epoll.SyscallConn(); err != nil {
+	// A descriptor that Go's poller did not take has no deadlines, and waiting
+	// for it would not wait.
+	err = l.epoll.SetReadDeadline(time.Time{})
+	if err == nil {
+		l.raw, err = l.epoll.SyscallConn()
+	}
+	if err != nil {
 		l.release()
 		return nil, err
 	}

@@ -30,8 +30,7 @@ type Batch struct {
 	in     packet.Publish // decoded
 	ack    packet.Ack
 	out    packet.Publish // encoded for one receiver
-	idList []uint32
-	msg    Message // the message in hand, for hooks
+	msg    Message        // the message in hand, for hooks
 	info   ClientInfo
 	cast   cast   // of the publication in hand
 	fed    cast   // of what a queue or the retainer gives out

@@ -64,7 +64,6 @@ type Conn struct {
 	ready     bool              // CONNACK 0x00 went out: deliveries may follow
 	told      bool              // ClientConnected was called
 	gone      bool              // the carrier has ended
-	busy      bool              // a handshake goroutine works on it
 	endReason string
 	sent      struct{ bytes, packets, messages int64 }
 }

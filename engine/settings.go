@@ -144,7 +144,7 @@ type Zone struct {
 	AwaitRelTimeout  time.Duration  // a QoS 2 publication waits for PUBREL that long; 0: for ever
 	MaxSubscriptions int            // of one session; 0: no limit
 	UpgradeQoS       bool           // deliver with the QoS of the subscription even where the message has a lower one
-	SessionExpiry    time.Duration  // life of a persistent 3.x session after its connection; the most a 5.0 client gets
+	SessionExpiry    time.Duration  // life of a persistent 3.x session after its connection, and the most a 5.0 client gets; 0: for ever
 	MaxQueueLen      int            // messages in the queue of a session; 0: no limit
 	QueuePriorities  map[string]int // by topic, 1 to 255, higher first; nil: one queue
 	DefaultPriority  int            // of topics that QueuePriorities does not name: 0 is below all of them

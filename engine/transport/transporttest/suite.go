@@ -219,4 +219,3 @@ func (e *end) left() int {
 	defer e.mu.Unlock()
 	return len(e.pending)
 }
-

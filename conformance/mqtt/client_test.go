@@ -273,7 +273,8 @@ func (c *conn) ping() {
 
 // closed waits for the end of the connection. In 5.0 one DISCONNECT (or CONNACK
 // where none has come) may stand before it, with one of the codes given; with
-// no codes, nothing but the close may come.
+// no codes, nothing but the close may come. The standard leaves it to a broker
+// whether it says why; Lacewing does on every connection that it has accepted.
 func (c *conn) closed(codes ...byte) {
 	c.t.Helper()
 	for announced := false; ; announced = true {
@@ -281,6 +282,9 @@ func (c *conn) closed(codes ...byte) {
 		var end closedError
 		switch {
 		case errors.As(err, &end):
+			if !announced && len(codes) > 0 && c.v == v5 && c.connack != nil && c.connack.code == 0 && !foreign() {
+				c.t.Fatalf("client %s: closed with no DISCONNECT, want one with a code of % x", c.id, codes)
+			}
 			return
 		case err != nil:
 			c.t.Fatalf("client %s: want the connection closed: %v", c.id, err)

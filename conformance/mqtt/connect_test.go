@@ -6,15 +6,6 @@ import (
 	"testing"
 )
 
-// anyError is every reason code of 0x80 and above.
-var anyError = func() []byte {
-	var codes []byte
-	for c := 0x80; c <= 0xff; c++ {
-		codes = append(codes, byte(c))
-	}
-	return codes
-}()
-
 // TestFirstPacketIsConnect sends every other packet first.
 func TestFirstPacketIsConnect(t *testing.T) {
 	both(t, in311("MQTT-3.1.0-1"), in5("MQTT-3.1.0-1", "MQTT-3.14.0-1"), func(t *testing.T, v version) {

@@ -10,7 +10,7 @@ import (
 // does: not before 1.5 times the keep alive, and not long after. since is a
 // moment just before the last packet was sent, so that a busy machine can only
 // make the wait longer.
-func timedOut(t *testing.T, c *conn, since time.Time, keepAlive time.Duration) {
+func timedOut(t *testing.T, c *conn, since time.Time, keepAlive time.Duration) (late time.Duration) {
 	t.Helper()
 	c.closed(0x8d)
 	waited, limit := time.Since(since), keepAlive*3/2
@@ -18,6 +18,7 @@ func timedOut(t *testing.T, c *conn, since time.Time, keepAlive time.Duration) {
 	if waited < limit-100*time.Millisecond || waited > limit+4*time.Second {
 		t.Errorf("closed after %v, want about %v", waited, limit)
 	}
+	return waited - limit
 }
 
 // TestKeepAlive: silence ends the connection as a broken network would, with
@@ -27,13 +28,20 @@ func TestKeepAlive(t *testing.T) {
 		t.Run("silent", func(t *testing.T) {
 			t.Parallel()
 			topic, watcher := watched(t, v)
-			start := time.Now()
-			c := shared(t).connect(t, session{v: v, keepAlive: 1, will: &will{topic: topic, payload: "silent", qos: 1}})
-			if c.connack.props.has(propServerKeepAlive) {
-				t.Fatalf("CONNACK has a Server Keep Alive")
+			const punctual = 500 * time.Millisecond
+			late := time.Hour
+			for tries := 0; tries < 5 && late > punctual; tries++ { // the machine may be busy once, or twice
+				start := time.Now()
+				c := shared(t).connect(t, session{v: v, keepAlive: 1, will: &will{topic: topic, payload: "silent", qos: 1}})
+				if c.connack.props.has(propServerKeepAlive) {
+					t.Fatalf("CONNACK has a Server Keep Alive")
+				}
+				late = min(late, timedOut(t, c, start, time.Second))
+				watcher.receive(topic, "silent")
 			}
-			timedOut(t, c, start, time.Second)
-			watcher.receive(topic, "silent")
+			if late > punctual {
+				t.Errorf("closed %v late at best, want at most %v", late, punctual)
+			}
 		})
 		t.Run("silent after a packet", func(t *testing.T) {
 			t.Parallel()

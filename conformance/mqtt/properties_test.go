@@ -183,7 +183,6 @@ func propertyViolations() []malformed {
 		{name: "PUBREL with a code of another packet", bytes: fixed(ackBytes(v5, typePubrel, 1, 0x10, nil)), new: []string{"MQTT-3.6.2-1"}, codes: fault},
 		{name: "PUBCOMP with a code of another packet", bytes: fixed(ackBytes(v5, typePubcomp, 1, 0x80, nil)), new: []string{"MQTT-3.7.2-1"}, codes: fault},
 		{name: "DISCONNECT with a code of another packet", bytes: fixed(disconnectBytes(v5, 0x18, nil)), new: []string{"MQTT-3.14.2-1"}, codes: fault},
-		{name: "DISCONNECT with a server's property", bytes: fixed(disconnectBytes(v5, 0, props{text(propServerReference, "x")})), codes: fault},
 		{name: "PUBACK with two reason strings", bytes: fixed(ackBytes(v5, typePuback, 1, 0, props{text(propReasonString, "a"), text(propReasonString, "b")})), codes: fault},
 	}
 }

@@ -228,7 +228,11 @@ func TestWebSocketTextFrame(t *testing.T) {
 		if err := ws.frame(wsText, true, pingBytes()); err != nil {
 			t.Fatal(err)
 		}
-		c.closed(anyError...)
+		if p, err := c.tryRead(); err == nil && p.typ != typeDisconnect { // a close frame says why, too
+			t.Fatalf("got %s, want the connection closed", p)
+		} else if err == nil {
+			c.closed()
+		}
 		watcher.receive(topic, "gone")
 		// And before the CONNECT.
 		c, ws, _ = shared(t).dialWS(t, v, "mqtt")

@@ -1,9 +1,11 @@
 package api
 
 import (
+	"reflect"
 	"sync"
 	"testing"
 
+	"github.com/lacewing-mqtt/lacewing/node"
 	"github.com/lacewing-mqtt/lacewing/openapi"
 )
 
@@ -132,6 +134,27 @@ func TestTableHasEveryOperation(t *testing.T) {
 			if !listed[op] {
 				t.Errorf("%s %s is not in the table", doc, op)
 			}
+		}
+	}
+}
+
+// TestTableNamesTheService checks the first column against the service itself:
+// every method is there, but for those that only the HTTP side asks.
+func TestTableNamesTheService(t *testing.T) {
+	service := reflect.TypeOf((*node.Node).Service).Out(0)
+	named := map[string]bool{"": true}
+	for _, r := range table {
+		named[r.service] = true
+		if _, there := service.MethodByName(r.service); !there && r.service != "" {
+			t.Errorf("the service has no method %s", r.service)
+		}
+	}
+	for _, m := range []string{"CheckUser", "KnownUser", "CheckApp", "KnownApp", "NodeName", "Raft", "MaxRows"} {
+		named[m] = true
+	}
+	for i := range service.NumMethod() {
+		if m := service.Method(i).Name; !named[m] {
+			t.Errorf("method %s of the service is reached by no operation", m)
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/getkin/kin-openapi/openapi3filter"
@@ -79,7 +80,7 @@ func (v *version) parameters(op *operation, query url.Values, body []byte) ([]by
 			body = []byte("[]")
 		}
 	}
-	if !json.Valid(body) {
+	if !json.Valid(body) || !utf8.Valid(body) { // JSON is UTF-8; the decoder would put other characters in
 		return nil, fail(admin.BadJSON)
 	}
 	if !object {

@@ -561,6 +561,13 @@ func TestDecided(t *testing.T) {
 		}
 		illTyped(w.v3, w.v3.call(request{op: "mqtt_publish", query: url.Values{"topic": {"t"}, "qos": {"x"}}}))
 	})
+	t.Run("bodies that are no JSON", func(t *testing.T) {
+		for _, text := range []string{"{", `{"topic":"t"} x`, `{"topic":"t",}`, "\xff", `{"topic":"` + "\xff" + `"}`, "topic=t&payload=x", "nul", strings.Repeat("[", 20000)} {
+			for _, c := range []client{items.v2, items.v3, code.v3} {
+				notJSON(c.in(t), c.in(t).call(request{op: "mqtt_publish", text: text}))
+			}
+		}
+	})
 	t.Run("members are told apart by case, unknown ones ignored", func(t *testing.T) {
 		missing(items.v2, items.v2.in(t).call(request{op: "mqtt_publish", body: map[string]any{"Topic": "t"}}))
 		items.v2.in(t).call(request{op: "mqtt_publish", body: map[string]any{"topic": "t", "unknown": 1}, query: url.Values{"timestamps": {"1"}}}).done()

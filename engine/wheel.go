@@ -97,6 +97,7 @@ func (w *wheel) advance(now int64, due []timerOwner) []timerOwner {
 	defer w.mu.Unlock()
 	if target-w.now > 1<<(wheelBits*2) { // a jump: look at everything once instead of turning tick by tick
 		w.now = target
+		var later []*timer
 		for l := range w.slots {
 			for i := range w.slots[l] {
 				list := w.slots[l][i]
@@ -107,11 +108,14 @@ func (w *wheel) advance(now int64, due []timerOwner) []timerOwner {
 					if t.when <= target {
 						due = append(due, t.owner)
 					} else {
-						defer w.link(t)
+						later = append(later, t)
 					}
 					t = next
 				}
 			}
+		}
+		for _, t := range later {
+			w.link(t)
 		}
 		return due
 	}

@@ -8,7 +8,7 @@ import (
 
 // The calls of this file are made on non-blocking descriptors only and return
 // at once, so they need not tell the Go scheduler (RawSyscall): that costs
-// some 60 ns a call and, worse, invites the scheduler to hand the processor to
+// a little each time and, worse, invites the scheduler to hand the processor to
 // somebody else between the read of a message and its write.
 
 func rawRead(fd int, p []byte) (int, syscall.Errno) {

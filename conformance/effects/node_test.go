@@ -31,13 +31,16 @@ const (
 // world is a running node and what the tests know of it.
 type world struct {
 	t        testing.TB
-	node     *node.Node
+	node     *running // shared by the worlds of subtests
 	settings map[string]string
 	log      *record
 	devices  *[]*device
 	listener string           // whom devices dial; "" is external
 	baseline map[string]int64 // metrics before a scenario
 }
+
+// running is the node that runs now; a restart replaces it.
+type running struct{ *node.Node }
 
 // quiet are the settings of a node that does nothing by itself.
 var quiet = map[string]string{
@@ -59,7 +62,7 @@ var quiet = map[string]string{
 // start runs a node with these settings on top of the quiet ones.
 func start(t testing.TB, settings map[string]string) *world {
 	t.Helper()
-	w := &world{t: t, settings: maps.Clone(quiet), log: &record{}, devices: new([]*device)}
+	w := &world{t: t, settings: maps.Clone(quiet), log: &record{}, devices: new([]*device), node: &running{}}
 	maps.Copy(w.settings, settings)
 	if w.settings["node.data_dir"] == "" {
 		w.settings["node.data_dir"] = t.TempDir()
@@ -75,7 +78,7 @@ func (w *world) run() {
 	if err != nil {
 		w.t.Fatalf("start node: %v\n%s", err, w.log)
 	}
-	w.node = n
+	w.node.Node = n
 }
 
 func (w *world) stop() {

@@ -8,7 +8,7 @@ import (
 // flagged is a packet with fixed-header flags other than its type's own.
 func flagged(flags byte, packet func(v version) []byte) func(version) []byte {
 	return func(v version) []byte {
-		b := packet(v)
+		b := slices.Clone(packet(v)) // cases run in parallel
 		b[0] = b[0]&0xf0 | flags
 		return b
 	}

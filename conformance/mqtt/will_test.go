@@ -150,22 +150,36 @@ func TestWillDelay(t *testing.T) {
 		shared(t).connect(t, session{v: v5, id: s.id}).ping()
 		watcher.receive(topic, "delayed")
 	})
-	t.Run("client back in time", func(t *testing.T) {
+	t.Run("session ended by a clean start that takes over", func(t *testing.T) {
 		t.Parallel()
 		topic, watcher := watched(t, v5)
-		s := delayed(topic, 1, 300)
-		shared(t).connect(t, s).drop()
-		s.will = nil
-		c := shared(t).connect(t, s)
-		if !c.connack.present {
-			t.Fatal("no session present")
-		}
-		for start := time.Now(); time.Since(start) < 2500*time.Millisecond; {
-			c.ping()
-			time.Sleep(100 * time.Millisecond) // past the delay, which is the subject
-		}
-		watcher.silent(c)
+		s := delayed(topic, 300, 300)
+		first := shared(t).connect(t, s)
+		shared(t).connect(t, session{v: v5, id: s.id}).ping()
+		first.closed(0x8e)
+		watcher.receive(topic, "delayed")
 	})
+	for name, leave := range map[string]func(c *conn){
+		"client back in time":    (*conn).drop,
+		"client taken over from": func(*conn) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			topic, watcher := watched(t, v5)
+			s := delayed(topic, 1, 300)
+			leave(shared(t).connect(t, s))
+			s.will = nil
+			c := shared(t).connect(t, s)
+			if !c.connack.present {
+				t.Fatal("no session present")
+			}
+			for start := time.Now(); time.Since(start) < 2500*time.Millisecond; {
+				c.ping()
+				time.Sleep(100 * time.Millisecond) // past the delay, which is the subject
+			}
+			watcher.silent(c)
+		})
+	}
 	t.Run("not after DISCONNECT", func(t *testing.T) {
 		t.Parallel()
 		topic, watcher := watched(t, v5)

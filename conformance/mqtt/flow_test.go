@@ -144,7 +144,7 @@ func TestMaximumPacketSizeOfClient(t *testing.T) {
 	pub.send(topic, exact+"y", 1)
 	c.silent(pub)
 	// Dropped is dropped: with a larger maximum on the next connection it does not come.
-	c.drop()
+	c.disconnect()
 	pub.send(topic, large, 1)
 	s.props = props{num(propSessionExpiry, 300)}
 	c = shared(t).connect(t, s)

@@ -368,7 +368,7 @@ func TestResendOrder(t *testing.T) {
 				pub.send(topic, fmt.Sprint(i), qos)
 				ids[i] = c.message(topic, fmt.Sprint(i)).id
 			}
-			c.drop()
+			c.disconnect() // the broker has ended the connection before it closes: what follows is queued
 			for i := 8; i < 16; i++ {
 				pub.send(topic, fmt.Sprint(i), qos)
 			}

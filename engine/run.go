@@ -8,7 +8,7 @@ import (
 
 // stallLimit is the step of the clock from which on it says nothing about the clients: the process did not run, or somebody set
 // the time. What clients sent meanwhile may not have been read yet.
-const stallLimit = 3 * wheelTick
+const stallLimit = time.Second
 
 // Run does the housekeeping (clock, timers, $SYS topics, paced deliveries) until ctx ends, and returns nil then.
 func (e *Engine) Run(ctx context.Context) error {

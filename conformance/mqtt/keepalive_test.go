@@ -15,7 +15,7 @@ func timedOut(t *testing.T, c *conn, since time.Time, keepAlive time.Duration) (
 	c.closed(0x8d)
 	waited, limit := time.Since(since), keepAlive*3/2
 	// The lower bound leaves room for a coarse clock, the upper for a busy machine.
-	if waited < limit-100*time.Millisecond || waited > limit+4*time.Second {
+	if waited < limit-100*time.Millisecond || waited > limit+8*time.Second {
 		t.Errorf("closed after %v, want about %v", waited, limit)
 	}
 	return waited - limit
@@ -28,15 +28,15 @@ func TestKeepAlive(t *testing.T) {
 		t.Run("silent", func(t *testing.T) {
 			t.Parallel()
 			topic, watcher := watched(t, v)
-			const punctual = 500 * time.Millisecond
+			const punctual = time.Second
 			late := time.Hour
-			for tries := 0; tries < 5 && late > punctual; tries++ { // the machine may be busy once, or twice
+			for tries := 0; tries < 4 && late > punctual; tries++ { // the machine may be busy once, or twice
 				start := time.Now()
-				c := shared(t).connect(t, session{v: v, keepAlive: 1, will: &will{topic: topic, payload: "silent", qos: 1}})
+				c := shared(t).connect(t, session{v: v, keepAlive: 2, will: &will{topic: topic, payload: "silent", qos: 1}})
 				if c.connack.props.has(propServerKeepAlive) {
 					t.Fatalf("CONNACK has a Server Keep Alive")
 				}
-				late = min(late, timedOut(t, c, start, time.Second))
+				late = min(late, timedOut(t, c, start, 2*time.Second))
 				watcher.receive(topic, "silent")
 			}
 			if late > punctual {

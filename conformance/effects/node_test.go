@@ -344,15 +344,5 @@ func eventually(t testing.TB, what string, f func() bool) {
 	}
 }
 
-// never fails when f reports true within a while that is long beside what an effect takes here.
-func never(t testing.TB, what string, f func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(150 * time.Millisecond); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if f() {
-			t.Fatalf("happened: %s", what)
-		}
-	}
-}
-
 // segment escapes a name for a path.
 func segment(s string) string { return url.PathEscape(s) }

@@ -28,8 +28,6 @@ type layer struct {
 // peer does not read.
 const layerMost = 4 * frameMost
 
-var errNotReading = errors.New("peer does not read")
-
 var gatherBuffers = sync.Pool{New: func() any { b := make([]byte, 0, frameMost+16); return &b }}
 
 // adopt takes a connection over from package net after its handshakes. It
@@ -93,7 +91,8 @@ func (s *sock) feedLayer(p []byte) engine.Next {
 		}
 		if err != nil {
 			var ne net.Error
-			if errors.As(err, &ne) && ne.Temporary() { //nolint:staticcheck // errAgain; TLS tells by this very method
+			//lint:ignore SA1019 errAgain; crypto/tls keeps its state over an error by this very method
+			if errors.As(err, &ne) && ne.Temporary() {
 				break
 			}
 			s.say(nil) // an alert that TLS has written

@@ -69,9 +69,6 @@ func (s *stream) read() {
 	err := s.readAll()
 	s.mu.Lock()
 	peer := s.failed == nil && (s.closing || errors.Is(err, errOurs)) // the peer is still there
-	if err == nil {
-		err = s.failed
-	}
 	s.mu.Unlock()
 	if peer {
 		s.Close()
@@ -91,7 +88,7 @@ func (s *stream) read() {
 	_ = s.nc.Close() // the second time, mostly; it carries nothing any more
 }
 
-// readAll reads until the end; nil means an orderly one.
+// readAll reads until the end and says what it was, io.EOF for the orderly one.
 func (s *stream) readAll() error {
 	var small [streamSmall]byte
 	if len(s.rest) > 0 {

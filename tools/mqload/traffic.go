@@ -54,7 +54,6 @@ type traffic struct {
 	epoch     time.Time
 	lat       *histogram // nil while warming up and draining
 	setupTime time.Duration
-	afterSub  usage
 
 	counters
 }

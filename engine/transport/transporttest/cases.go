@@ -212,7 +212,9 @@ func closeInFeed(t *testing.T, w *world) {
 func closeDuringWrites(t *testing.T, w *world) {
 	const conns, writers = 20, 4
 	var wg sync.WaitGroup
+	wg.Add(conns) // before any is served: the count may not begin anew beside Wait
 	w.serve(func(e *end) {
+		defer wg.Done()
 		e.feed = func([]byte) engine.Next { return engine.ReadOn }
 		for range writers {
 			wg.Go(func() {

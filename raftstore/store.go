@@ -82,6 +82,7 @@ type Store struct {
 	logs   *raftboltdb.BoltStore
 	alone  bool
 
+	stopped   chan struct{} // closed when raft has stopped: it answers no command any more
 	closeOnce sync.Once
 	closeErr  error
 }
@@ -101,7 +102,8 @@ func Open(o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open metadata: %w", err)
 	}
-	s := &Store{log: o.Logger, limits: o.Limits.withDefaults(), dir: dir, fsm: newFSM(), alone: o.Transport == nil}
+	s := &Store{log: o.Logger, limits: o.Limits.withDefaults(), dir: dir, fsm: newFSM(), alone: o.Transport == nil,
+		stopped: make(chan struct{})}
 	if err := s.start(o); err != nil {
 		return nil, fmt.Errorf("open metadata in %s: %w", o.Dir, errors.Join(err, s.Close()))
 	}
@@ -245,6 +247,7 @@ func (s *Store) Close() error {
 		if s.raft != nil {
 			errs = append(errs, s.shutdown())
 		}
+		close(s.stopped)
 		if s.logs != nil {
 			errs = append(errs, s.logs.Close())
 		}
@@ -306,12 +309,18 @@ func (s *Store) do(ctx context.Context, k kind, body any) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	select {
+	case <-s.stopped:
+		return ErrClosed
+	default:
+	}
 	future := s.raft.Apply(entry, enqueueWait)
 	applied := make(chan error, 1)
-	// Raft answers every command, at its own end at the latest.
 	go func() { applied <- future.Error() }()
 	select {
 	case err = <-applied:
+	case <-s.stopped: // raft may have taken the command in and stopped before it looked at it
+		return ErrClosed
 	case <-ctx.Done():
 		return fmt.Errorf("the write may still be applied: %w", ctx.Err())
 	}

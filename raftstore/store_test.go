@@ -455,8 +455,10 @@ func TestClosed(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.SetConfig(context.Background(), Cluster, "k", "v"); !errors.Is(err, ErrClosed) {
-		t.Errorf("write: got %v, want %v", err, ErrClosed)
+	for range 50 {
+		if err := s.SetConfig(context.Background(), Cluster, "k", "v"); !errors.Is(err, ErrClosed) {
+			t.Errorf("write: got %v, want %v", err, ErrClosed)
+		}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()

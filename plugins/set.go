@@ -194,12 +194,9 @@ func (s *Set) Load(ctx context.Context, name string) error {
 func (s *Set) Unload(ctx context.Context, name string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e, err := s.find(name)
+	e, err := s.findActive(name)
 	if err != nil {
 		return err
-	}
-	if e.running == nil {
-		return named(e.Name, ErrNotStarted)
 	}
 	if g, ok := e.running.(Guard); ok {
 		if err := g.MayStop(ctx); err != nil {
@@ -212,17 +209,24 @@ func (s *Set) Unload(ctx context.Context, name string) error {
 	return s.stop(ctx, e)
 }
 
+// findActive is find for a plugin that runs; ErrNotStarted for one that does not.
+// Called with mu held.
+func (s *Set) findActive(name string) (*entry, error) {
+	e, err := s.find(name)
+	if err == nil && e.running == nil {
+		err = named(e.Name, ErrNotStarted)
+	}
+	return e, err
+}
+
 // Reload stops an active plugin and starts it again with its configuration read
 // anew.
 func (s *Set) Reload(ctx context.Context, name string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e, err := s.find(name)
+	e, err := s.findActive(name)
 	if err != nil {
 		return err
-	}
-	if e.running == nil {
-		return named(e.Name, ErrNotStarted)
 	}
 	cfg := s.opt.States.Config()
 	return s.restart(ctx, e, cfg, cfg)

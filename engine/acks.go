@@ -26,7 +26,7 @@ func (c *Conn) handleAck(b *Batch, h packet.Header, body []byte) Next {
 		case packet.TypePubrel:
 			known = s.released(b, c, a.PacketID)
 		case packet.TypePubcomp:
-			known = s.completed(a.PacketID)
+			known = s.completed(b, a.PacketID)
 		}
 		if h.Type != packet.TypePubrel && (s.queue.n > 0 || s.unsent > 0 || len(s.feeds) > 0) {
 			s.pumpLocked(b, c)
@@ -61,6 +61,7 @@ func (s *Session) acknowledge(b *Batch, state uint8, id uint16) bool {
 		s.unsent--
 	}
 	m := p.m
+	s.endDelivery(b, p.seq, m)
 	s.window.free(p)
 	s.noteAcked(b, m)
 	m.release()
@@ -90,6 +91,7 @@ func (s *Session) recorded(b *Batch, c *Conn, a *packet.Ack) bool {
 		p.flags |= slotSent | slotOpen
 		p.at = b.now
 		s.comp++
+		s.noteRecorded(b, p.seq, m)
 		s.noteAcked(b, m)
 		m.release()
 	case known:
@@ -99,7 +101,7 @@ func (s *Session) recorded(b *Batch, c *Conn, a *packet.Ack) bool {
 		code = packet.PacketIdentifierNotFound
 	}
 	b.bytes = packet.AppendAck(b.bytes[:0], c.version, packet.TypePubrel, a.PacketID, code)
-	c.send(b, b.bytes)
+	c.sendAt(b, s.storedTo(), b.bytes)
 	b.counts[PacketsPubrelSent]++
 	c.traceOut(b, packet.TypePubrel, a.PacketID, code)
 	return known
@@ -109,19 +111,22 @@ func (s *Session) recorded(b *Batch, c *Conn, a *packet.Ack) bool {
 func (s *Session) released(b *Batch, c *Conn, id uint16) bool {
 	_, known := s.rel[id]
 	delete(s.rel, id)
+	if d := s.kept.Load(); d != nil && known {
+		d.last = b.stage(b.e.durable.store.EndRelease(d.number, id))
+	}
 	code := packet.Success
 	if !known {
 		code = packet.PacketIdentifierNotFound // [MQTT-3.7.2-1]
 	}
 	b.bytes = packet.AppendAck(b.bytes[:0], c.version, packet.TypePubcomp, id, code)
-	c.send(b, b.bytes)
+	c.sendAt(b, s.storedTo(), b.bytes)
 	b.counts[PacketsPubcompSent]++
 	c.traceOut(b, packet.TypePubcomp, id, code)
 	return known
 }
 
 // completed handles a PUBCOMP [MQTT-4.3.3-5]. s.mu is held.
-func (s *Session) completed(id uint16) bool {
+func (s *Session) completed(b *Batch, id uint16) bool {
 	p := s.window.find(id)
 	if p == nil || p.state != slotWaitComp {
 		return false
@@ -130,6 +135,7 @@ func (s *Session) completed(id uint16) bool {
 		s.unsent--
 	}
 	s.comp--
+	s.endDelivery(b, p.seq, nil)
 	s.window.free(p)
 	return true
 }

@@ -20,6 +20,8 @@ type Batch struct {
 	touched []*Conn           // have output that this Batch will write
 	urgent  []*Conn           // of these, those that have much
 	vec     [][]byte          // what Transport.Write gets
+	staged  Position          // what the answers to the packet in hand wait for
+	wanted  Position          // what this round waits for
 
 	topics []*topicEntry // cache of match results, by hash of the topic; nil until used
 	nodes  []*filterNode // scratch of match
@@ -36,8 +38,10 @@ type Batch struct {
 	fed    cast   // of what a queue or the retainer gives out
 	bytes  []byte // scratch: one encoded packet
 	events []event
-	lines  []traceLine // of traces
-	rand   *rand.Rand
+
+	delivery StoredDelivery // scratch
+	lines    []traceLine    // of traces
+	rand     *rand.Rand
 }
 
 // NewBatch makes the scratch of one driver goroutine.
@@ -69,6 +73,9 @@ func (b *Batch) begin() {
 func (b *Batch) Flush() {
 	b.begin()
 	b.settle()
+	if b.wanted != 0 {
+		b.want()
+	}
 	b.writeTouched()
 	b.settle()
 	b.publishCounts()
@@ -77,6 +84,16 @@ func (b *Batch) Flush() {
 		b.sweep()
 	}
 	b.now = 0
+}
+
+// want has the store commit what this round waits for.
+func (b *Batch) want() {
+	store := b.e.durable.store
+	store.Want(b.wanted)
+	if store.Committed() >= b.wanted { // release may have been before there was something to release
+		b.e.Progress()
+	}
+	b.wanted = 0
 }
 
 // manyTouched is how many connections may have output before the round ends: each of them borrows memory for it.

@@ -51,6 +51,7 @@ type Conn struct {
 
 	mu        sync.Mutex
 	out       *output           // nil while nothing waits
+	wait      *deferred         // what the store has to commit first; nil mostly
 	aliasOut  map[string]uint16 // topic aliases of the broker
 	expiry    uint32            // session expiry interval, seconds
 	writing   bool              // somebody is in Transport.Write
@@ -158,10 +159,14 @@ func (c *Conn) Feed(b *Batch, p []byte) Next {
 func (c *Conn) overfull(b *Batch) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.out == nil || c.out.size <= b.e.settings.Load().maxOutput() || c.dead {
+	size := c.wait.size()
+	if c.out != nil {
+		size += c.out.size
+	}
+	if size <= b.e.settings.Load().maxOutput() || c.dead {
 		return false
 	}
-	if !c.blocked { // the carrier was not asked yet
+	if !c.blocked && c.out != nil { // the carrier was not asked yet
 		c.touch(b)
 	}
 	c.held = true
@@ -257,6 +262,7 @@ func (c *Conn) packet(b *Batch, p []byte) Next {
 		return Stop
 	}
 	b.counts[PacketsReceived]++
+	b.staged = 0
 	next := c.dispatch(b, h, p[n:])
 	if len(b.events)+len(b.lines) > 0 {
 		b.settle()

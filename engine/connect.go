@@ -335,7 +335,6 @@ func (c *Conn) admit(b *Batch, hs *handshake, d Decision) Next {
 	c.mu.Lock()
 	if !c.ended.Load() {
 		c.sendConnack(b, hs, z, o.present)
-		c.ready = true
 	}
 	c.mu.Unlock()
 	if c.keepAlive > 0 {
@@ -362,10 +361,15 @@ func (c *Conn) admit(b *Batch, hs *handshake, d Decision) Next {
 	return ReadOn
 }
 
-// sendConnack queues CONNACK 0x00 [MQTT-3.1.4-4] [MQTT-3.1.4-5] [MQTT-3.2.0-1]. c.mu is held.
+// sendConnack queues CONNACK 0x00 [MQTT-3.1.4-4] [MQTT-3.1.4-5] [MQTT-3.2.0-1]; deliveries may follow it. What it says of the session has
+// to be stored first, unless the store cannot: the session was there before, and its client may take what it has. c.mu is held.
 func (c *Conn) sendConnack(b *Batch, hs *handshake, z *Zone, present bool) {
 	ack := c.connack(hs, z, present)
-	c.queue(b, ack.Append(nil, c.version))
+	w := wait{at: b.staged, kind: packet.TypeConnack}
+	if store := b.e.durable.store; store != nil && store.Err() != nil {
+		w.at = 0
+	}
+	c.queueWait(b, w, ack.Append(nil, c.version))
 	b.counts[PacketsConnack]++
 	c.traceOut(b, packet.TypeConnack, 0, packet.Success)
 }

@@ -65,9 +65,23 @@ func (s *Session) accept(b *Batch, k *cast, sl slot, z *Zone) bool {
 		return false
 	}
 	c := s.conn.Load()
-	if c != nil && s.queue.n == 0 {
+	d := s.kept.Load()
+	if d != nil && sl.qos > 0 {
+		k.store(b)
+		sl.seq, sl.at = s.number(d), b.now
+	} else {
+		d = nil
+		k.spread = k.spread || sl.qos == 2
+	}
+	// A stored QoS 2 delivery waits in the queue until it is committed.
+	if c != nil && s.queue.n == 0 && (d == nil || sl.qos == 1) {
 		switch s.begin(b, c, k, sl, z) {
-		case sent, dropped:
+		case sent:
+			if d != nil {
+				s.putDelivery(b, d, &sl)
+			}
+			return true
+		case dropped:
 			return true
 		case full:
 			if sl.qos == 0 {
@@ -83,7 +97,9 @@ func (s *Session) accept(b *Batch, k *cast, sl slot, z *Zone) bool {
 		b.dropped(s, sl.m, DropOffline)
 		return true
 	}
-	s.enqueue(b, sl, z)
+	if s.enqueue(b, sl, z) && d != nil {
+		s.putDelivery(b, d, &sl)
+	}
 	return true
 }
 
@@ -117,10 +133,20 @@ func (s *Session) begin(b *Batch, c *Conn, k *cast, sl slot, z *Zone) outcome {
 		sl.state = slotWaitRec
 	}
 	sl.at = b.now
-	p := s.window.push(sl)
+	var p *slot
+	if sl.seq == 0 {
+		p = s.window.push(sl)
+	} else if old := s.window.find(identifier(sl.seq)); old == nil || old.state == slotFree {
+		p = s.window.pushNumbered(sl)
+	} else { // that delivery has been open for 65 534 others
+		return full
+	}
 	out := c.write(b, k, sl.ids, sl.qos, sl.flags&slotRetain != 0, p.id, false)
 	if out == sent {
 		p.flags |= slotSent | slotOpen
+		if d := s.kept.Load(); d != nil {
+			d.begun = max(d.begun, sl.seq)
+		}
 		p.m.hold()
 		s.noteDelivered(b, k)
 		s.armRetry(b, c, z)

@@ -41,6 +41,10 @@ func (c *Conn) end(b *Batch, x ending) {
 		}
 	}
 	c.ready, c.closing, c.held, c.hungry = false, true, false, false
+	if c.wait != nil { // what was not acknowledged is repeated on the next connection
+		c.wait.drop()
+		c.wait = nil
+	}
 	c.endReason = x.reason
 	told := c.told
 	c.aliasOut = nil
@@ -50,6 +54,9 @@ func (c *Conn) end(b *Batch, x ending) {
 	c.l.count(x.reason)
 	if w != nil {
 		e.publishWill(b, s, w)
+		if mine && !over {
+			e.renew(b, s)
+		}
 	}
 	if told {
 		c.tellDisconnected(x.reason)

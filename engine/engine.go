@@ -43,6 +43,7 @@ type Options struct {
 	Logger   *slog.Logger     // nil: logs are discarded
 	Settings *Settings        // nil: DefaultSettings
 	Zones    map[string]Zone  // "external" is made with DefaultZone if absent
+	Store    Store            // keeps durable sessions, retained and delayed messages; nil: they end with the process. New loads it
 	Now      func() time.Time // test seam; nil: time.Now
 }
 
@@ -65,6 +66,8 @@ type Engine struct {
 	router               router
 	registry             registry
 	retainer             retainer
+	delayed              delayed
+	durable              durability
 	listeners            listenerTable
 	wheel                wheel
 	alarms               Alarms
@@ -110,6 +113,7 @@ func New(o Options) (*Engine, error) {
 	e.hooks.Store(&hookSet{})
 	e.retainer.e = e
 	e.alarms.e = e
+	e.durable.progress = make(chan struct{}, 1)
 	e.pumps.wake = make(chan struct{}, 1)
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	settings := DefaultSettings()
@@ -123,6 +127,11 @@ func New(o Options) (*Engine, error) {
 	maps.Copy(zones, o.Zones)
 	for name, z := range zones {
 		if err := e.SetZone(name, z); err != nil {
+			return nil, err
+		}
+	}
+	if o.Store != nil {
+		if err := e.restore(o.Store); err != nil {
 			return nil, err
 		}
 	}
@@ -218,32 +227,29 @@ func (e *Engine) Uptime() time.Duration { return time.Duration(e.now().UnixNano(
 // Node is the name of the node.
 func (e *Engine) Node() string { return e.node }
 
-// Close ends all connections with DISCONNECT 0x8B, publishes wills as the standard says and ends all sessions. Afterwards
-// Accept refuses. ctx bounds the waiting for handshakes in progress. Calls after the first return nil.
+// Close ends all connections with DISCONNECT 0x8B, publishes wills as the standard says and ends all sessions that are not durable.
+// Afterwards Accept refuses. What is staged then is the store's to commit: who has made it closes it. ctx bounds the waiting for
+// handshakes in progress. Calls after the first return nil.
 func (e *Engine) Close(ctx context.Context) error {
 	if !e.closing.CompareAndSwap(false, true) {
 		return nil
 	}
 	e.cancel()
 	err := e.workers.wait(ctx)
-	for {
-		e.registry.mu.RLock()
-		var some []*Session
-		for _, s := range e.registry.tree.Ascend(anyWeight, "") {
-			if some = append(some, s); len(some) == 1000 {
-				break
-			}
-		}
-		e.registry.mu.RUnlock()
+	for from := ""; ; {
+		some := e.sessionsFrom(from)
 		if len(some) == 0 {
 			break
 		}
+		from = some[len(some)-1].clientID + "\x00"
 		b := e.borrow()
 		for _, s := range some {
 			if c := s.conn.Load(); c != nil {
 				c.end(b, ending{reason: ReasonShutdown, code: packet.ServerShuttingDown, endSession: true})
 			}
-			e.drop(b, s, ReasonShutdown)
+			if s.kept.Load() == nil {
+				e.drop(b, s, ReasonShutdown)
+			}
 		}
 		b.giveBack()
 	}

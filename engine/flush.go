@@ -17,14 +17,10 @@ func (c *Conn) touch(b *Batch) {
 }
 
 // send queues an encoded packet that is not dropped at any limit: whoever asks for more such packets than it takes
-// is not read any more.
-func (c *Conn) send(b *Batch, p []byte) {
-	c.mu.Lock()
-	c.queue(b, p)
-	c.mu.Unlock()
-}
+// is not read any more. It goes behind what waits for the store.
+func (c *Conn) send(b *Batch, p []byte) { c.sendAt(b, 0, p) }
 
-// queue is send with c.mu held.
+// queue puts an encoded packet into the output. c.mu is held.
 func (c *Conn) queue(b *Batch, p []byte) {
 	if c.dead {
 		return
@@ -81,7 +77,8 @@ func (c *Conn) flush(b *Batch) {
 		size = c.out.size
 	}
 	limit := b.e.settings.Load().maxOutput()
-	resume := c.held && size <= limit/2
+	waits := c.wait.size()
+	resume := c.held && size+waits <= limit/2
 	if resume {
 		c.held = false
 	}
@@ -123,6 +120,9 @@ type cast struct {
 	frames [castFrames]frame
 	refer  bool // outputs refer to the payload; frames are heads
 	count  bool // it counts in the metrics: not below $SYS
+	open   bool // EndPublication will follow
+	stored bool // the store has it
+	spread bool // a QoS 2 delivery has gone to a session that is not durable: it cannot be taken back
 }
 
 // frame is an encoded PUBLISH, or its head.
@@ -137,6 +137,7 @@ const castFrames = 12 // 5.0 or not, RETAIN or not, three QoS
 // begin prepares for m.
 func (k *cast) begin(b *Batch, m *Message, count bool) {
 	k.m, k.now, k.count = m, b.now, count
+	k.open, k.stored, k.spread = false, false, false
 	k.refer = len(m.Payload) >= referBorder
 	for i := range k.frames {
 		k.frames[i].ok = false

@@ -30,6 +30,18 @@ func (e *Engine) page(dim, offset, limit int) (some []*Session, total int) {
 	return some, total
 }
 
+// sessionsFrom gives some sessions from that client id on, in order; none at the end.
+func (e *Engine) sessionsFrom(id string) (some []*Session) {
+	e.registry.mu.RLock()
+	defer e.registry.mu.RUnlock()
+	for _, s := range e.registry.tree.Ascend(anyWeight, id) {
+		if some = append(some, s); len(some) == 1000 {
+			break
+		}
+	}
+	return some
+}
+
 // Clients gives a page of the connected clients in the bytewise order of their ids, and how many there are.
 func (e *Engine) Clients(offset, limit int) (rows []ClientInfo, total int) {
 	some, total := e.page(dimConnected, offset, limit)

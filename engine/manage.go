@@ -110,7 +110,9 @@ func (e *Engine) Unsubscribe(id, filter string) error {
 	if s == nil {
 		return fmt.Errorf("unsubscribe %q: %w", id, ErrNotFound)
 	}
-	if e.cutSub(s, Subscription{Filter: bare, Share: group}.Name()) {
+	b := e.borrow()
+	defer b.giveBack()
+	if e.cutSub(b, s, Subscription{Filter: bare, Share: group}.Name()) {
 		e.weighSubs(s)
 	}
 	return nil

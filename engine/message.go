@@ -25,6 +25,8 @@ type Message struct {
 	HasExpiry  bool
 	Expiry     uint32 // message expiry interval, seconds from At [MQTT-3.3.2-5]
 	Properties []byte // further MQTT 5.0 properties to forward, encoded, without topic alias, message expiry and identifiers
+
+	staged Position // what a hook that has taken the message over has staged for it
 }
 
 // Clone gives a copy of m that shares nothing with it but strings.

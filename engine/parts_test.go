@@ -116,6 +116,7 @@ func TestWindow(t *testing.T) {
 
 func TestQueueOrder(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
+	m := &shared{Message: Message{Topic: "t", Payload: []byte("ab")}}
 	for _, priorities := range []int{1, 4} {
 		var q queue
 		model := map[int][]uint16{}
@@ -124,7 +125,7 @@ func TestQueueOrder(t *testing.T) {
 			switch {
 			case r.IntN(3) > 0 && n < 50:
 				p := r.IntN(priorities)
-				q.push(p, slot{id: uint16(i)})
+				q.push(p, slot{m: m, id: uint16(i)})
 				model[p] = append(model[p], uint16(i))
 				n++
 			case n > 0 && r.IntN(2) == 0:
@@ -159,8 +160,8 @@ func TestQueueOrder(t *testing.T) {
 					n--
 				}
 			}
-			if q.n != n {
-				t.Fatalf("length: got %d, want %d", q.n, n)
+			if q.n != n || q.bytes != 3*n {
+				t.Fatalf("length: got %d messages, %d bytes; want %d, %d", q.n, q.bytes, n, 3*n)
 			}
 		}
 	}

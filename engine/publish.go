@@ -60,14 +60,15 @@ func (c *Conn) handlePublish(b *Batch, flags byte, body []byte) Next {
 		return c.reject(b, p, packet.PayloadFormatInvalid)
 	}
 	if p.QoS == 2 {
-		if known, code := c.take(b, p.PacketID, z); known || code != packet.Success {
+		known, code := c.take(b, p.PacketID, z)
+		if known || code != packet.Success {
 			if code == packet.ReceiveMaximumExceeded { // [MQTT-3.3.4-7]
 				return c.fail(b, code)
 			}
 			if code.Failed() && c.version != packet.V5 {
 				return ReadOn // no PUBREC: the client keeps it and sends it again
 			}
-			c.acknowledge(b, p, code)
+			c.acknowledge(b, p, code, nil)
 			return ReadOn
 		}
 	}
@@ -81,7 +82,9 @@ func (c *Conn) handlePublish(b *Batch, flags byte, body []byte) Next {
 		if handled, code = gate(gates, m); code.Failed() {
 			return c.reject(b, p, code)
 		} else if handled {
-			c.acknowledge(b, p, code)
+			b.stage(m.staged)
+			b.closeRelease(c, p)
+			c.acknowledge(b, p, code, nil)
 			return ReadOn
 		}
 		if m.Topic != en.topic {
@@ -92,11 +95,51 @@ func (c *Conn) handlePublish(b *Batch, flags byte, body []byte) Next {
 			en = b.lookup(b.name)
 		}
 	}
-	if b.publish(m, en) == 0 {
+	publisher := c.durable(p)
+	if b.unkept(m, en, publisher) {
+		return c.refuseKept(b, p)
+	}
+	n, sh := b.publish(m, en, publisher, p.PacketID)
+	if n == 0 {
 		code = packet.NoMatchingSubscribers
 	}
-	c.acknowledge(b, p, code)
+	c.acknowledge(b, p, code, sh)
+	if sh != nil {
+		sh.release()
+	}
 	return ReadOn
+}
+
+// durable gives the session that p's identifier is to be stored for: that of a QoS 2 publication, if it is durable.
+func (c *Conn) durable(p *packet.Publish) *Session {
+	if p.QoS == 2 && c.session.kept.Load() != nil {
+		return c.session
+	}
+	return nil
+}
+
+// closeRelease stores the identifier of a QoS 2 publication that a hook has taken over.
+func (b *Batch) closeRelease(c *Conn, p *packet.Publish) {
+	if s := c.durable(p); s != nil {
+		b.cast.stored = false
+		b.cast.closePublication(b, s, p.PacketID)
+	}
+}
+
+// refuseKept answers a publication that has to be stored while the store can promise nothing. 3.x has no answer for it: the client is cut
+// off, and keeps the message.
+func (c *Conn) refuseKept(b *Batch, p *packet.Publish) Next {
+	if c.version == packet.V5 {
+		return c.reject(b, p, packet.QuotaExceeded)
+	}
+	b.counts[PublishError]++
+	if p.QoS == 2 {
+		c.session.mu.Lock()
+		delete(c.session.rel, p.PacketID)
+		c.session.mu.Unlock()
+	}
+	c.end(b, ending{reason: ReasonBusy})
+	return Stop
 }
 
 // gate asks the Publish hooks.
@@ -151,6 +194,7 @@ func (c *Conn) take(b *Batch, id uint16, z *Zone) (known bool, code packet.Reaso
 		return true, packet.Success
 	}
 	if _, known = s.rel[id]; known {
+		b.staged = max(b.staged, s.storedTo())
 		return true, packet.Success
 	}
 	if c.version == packet.V5 && len(s.rel) >= int(c.announced) {
@@ -172,16 +216,20 @@ func (c *Conn) take(b *Batch, id uint16, z *Zone) (known bool, code packet.Reaso
 	return false, packet.Success
 }
 
-// acknowledge answers a publication by its QoS [MQTT-3.3.4-1]: the message is where it has to be.
-func (c *Conn) acknowledge(b *Batch, p *packet.Publish, code packet.ReasonCode) {
+// acknowledge answers a publication by its QoS [MQTT-3.3.4-1]: once the message is where it has to be. m is the message of a QoS 2
+// publication that can be taken back if it cannot be stored.
+func (c *Conn) acknowledge(b *Batch, p *packet.Publish, code packet.ReasonCode, m *shared) {
+	w := wait{at: b.staged, id: p.PacketID, m: m}
 	switch p.QoS {
 	case 0:
 		return
 	case 1:
+		w.kind = packet.TypePuback
 		b.bytes = packet.AppendAck(b.bytes[:0], c.version, packet.TypePuback, p.PacketID, code) // [MQTT-4.3.2-4]
 		b.counts[PacketsPubackSent]++
 		c.traceOut(b, packet.TypePuback, p.PacketID, code)
 	case 2:
+		w.kind = packet.TypePubrec
 		b.bytes = packet.AppendAck(b.bytes[:0], c.version, packet.TypePubrec, p.PacketID, code) // [MQTT-4.3.3-8]
 		b.counts[PacketsPubrecSent]++
 		c.traceOut(b, packet.TypePubrec, p.PacketID, code)
@@ -192,7 +240,9 @@ func (c *Conn) acknowledge(b *Batch, p *packet.Publish, code packet.ReasonCode) 
 			s.mu.Unlock()
 		}
 	}
-	c.send(b, b.bytes)
+	c.mu.Lock()
+	c.queueWait(b, w, b.bytes)
+	c.mu.Unlock()
 }
 
 // reject answers a publication that is not taken: with the code in 5.0, with a plain acknowledgement in 3.x, which has no other
@@ -220,23 +270,27 @@ func (c *Conn) reject(b *Batch, p *packet.Publish, code packet.ReasonCode) Next 
 	default:
 		code = packet.UnspecifiedError
 	}
-	c.acknowledge(b, p, code)
+	c.acknowledge(b, p, code, nil)
 	return ReadOn
 }
 
-// publish stores and routes a message whose entry is en, and gives the number of sessions that took it.
-func (b *Batch) publish(m *Message, en *topicEntry) int {
+// publish stores and routes a message whose entry is en, and gives the number of sessions that took it. publisher and id are those of a
+// QoS 2 publication of a durable session. back is the message, held, if the publication can be taken back later.
+func (b *Batch) publish(m *Message, en *topicEntry, publisher *Session, id uint16) (n int, back *shared) {
 	if m.Retain {
 		b.e.retainer.put(b, m)
 	}
 	b.route(en)
-	if len(en.deliveries) == 0 && len(en.groups) == 0 {
-		b.unmatched(m, en)
-		return 0
-	}
 	k := &b.cast
 	k.begin(b, m, !en.sys)
-	n := 0
+	if len(en.deliveries) == 0 && len(en.groups) == 0 {
+		if publisher != nil {
+			k.closePublication(b, publisher, id)
+		}
+		b.unmatched(m, en)
+		return 0, nil
+	}
+	k.open = publisher != nil || len(en.deliveries)+len(en.groups) > 1
 	for i := range en.deliveries {
 		d := &en.deliveries[i]
 		if d.self != nil && d.s.clientID == m.From {
@@ -254,6 +308,12 @@ func (b *Batch) publish(m *Message, en *topicEntry) int {
 			n++
 		}
 	}
+	if k.stored || publisher != nil {
+		k.closePublication(b, publisher, id)
+		if m.QoS == 2 && k.stored && !k.spread && !m.Retain {
+			back = k.sh.hold()
+		}
+	}
 	k.end()
 	if len(b.urgent) > 0 {
 		b.flushUrgent()
@@ -261,7 +321,7 @@ func (b *Batch) publish(m *Message, en *topicEntry) int {
 	if n == 0 {
 		b.unmatched(m, en)
 	}
-	return n
+	return n, back
 }
 
 // unmatched counts a message that nobody wants.
@@ -299,6 +359,7 @@ func (b *Batch) redispatch(s *Session, sl slot) {
 	k := &b.cast
 	k.begin(b, &sl.m.Message, !sl.m.uncounted())
 	k.sh = sl.m.hold()
+	k.stored = sl.seq != 0 // the session that gives it up still holds it there
 	if b.deliverShared(k, sl.group, s) {
 		b.counts[SharedRedelivered]++
 	} else {
@@ -315,11 +376,12 @@ func (e *Engine) Publish(m *Message) (matched int, err error) {
 	defer b.giveBack()
 	inside := *m
 	inside.Inside = true
-	return b.inject(&inside)
+	return b.inject(&inside, false)
 }
 
-// inject is Publish within a round, also for what clients have left behind (wills).
-func (b *Batch) inject(m *Message) (matched int, err error) {
+// inject is Publish within a round, also for what clients have left behind (wills): these are taken even if the store can promise nothing,
+// because nobody would repeat them.
+func (b *Batch) inject(m *Message, left bool) (matched int, err error) {
 	if !topic.ValidName(m.Topic) || !m.QoS.Valid() {
 		return 0, ErrBadTopic
 	}
@@ -333,6 +395,7 @@ func (b *Batch) inject(m *Message) (matched int, err error) {
 			return 0, code
 		}
 		if handled {
+			b.stage(own.staged)
 			return 0, nil
 		}
 		if !topic.ValidName(own.Topic) {
@@ -340,7 +403,14 @@ func (b *Batch) inject(m *Message) (matched int, err error) {
 		}
 	}
 	b.name = append(b.name[:0], own.Topic...)
-	matched = b.publish(&own, b.lookup(b.name))
+	en := b.lookup(b.name)
+	if b.unkept(&own, en, nil) && !(left && b.e.durable.behind() < maxBehind) {
+		return 0, packet.QuotaExceeded
+	}
+	matched, back := b.publish(&own, en, nil, 0)
+	if back != nil {
+		back.release()
+	}
 	b.settle()
 	return matched, nil
 }

@@ -8,7 +8,11 @@ type queue struct {
 	first ring    // of the default priority while there is no other
 	more  []level // by falling priority; replaces first once two priorities are in use
 	n     int
+	bytes int // of the messages
 }
+
+// queued is what m counts for in the bytes of a queue.
+func (m *Message) queued() int { return len(m.Topic) + len(m.Payload) + len(m.Properties) }
 
 type level struct {
 	priority int
@@ -17,6 +21,7 @@ type level struct {
 
 func (q *queue) push(priority int, s slot) {
 	q.n++
+	q.bytes += s.m.queued()
 	if q.more == nil && priority == 0 {
 		q.first.push(s)
 		return
@@ -50,6 +55,12 @@ func (q *queue) front() *slot {
 
 // pop takes the slot that is next; the queue is not empty.
 func (q *queue) pop() slot {
+	s := q.take()
+	q.bytes -= s.m.queued()
+	return s
+}
+
+func (q *queue) take() slot {
 	q.n--
 	if q.more == nil {
 		return q.first.pop()
@@ -74,7 +85,9 @@ func (q *queue) evict(priority int) (s slot, ok bool) {
 			return slot{}, false
 		}
 		q.n--
-		return q.first.pop(), true
+		s = q.first.pop()
+		q.bytes -= s.m.queued()
+		return s, true
 	}
 	for i := len(q.more) - 1; i >= 0; i-- {
 		if q.more[i].n > 0 {
@@ -82,10 +95,24 @@ func (q *queue) evict(priority int) (s slot, ok bool) {
 				return slot{}, false
 			}
 			q.n--
-			return q.more[i].pop(), true
+			s = q.more[i].pop()
+			q.bytes -= s.m.queued()
+			return s, true
 		}
 	}
 	return slot{}, false
+}
+
+// each calls f for every slot, by falling priority.
+func (q *queue) each(f func(*slot)) {
+	for i := range q.first.n {
+		f(q.first.at(i))
+	}
+	for l := range q.more {
+		for i := range q.more[l].n {
+			f(q.more[l].at(i))
+		}
+	}
 }
 
 // trim gives back the memory of an empty queue.

@@ -93,6 +93,10 @@ func (e *Engine) open(b *Batch, c *Conn, hs *handshake) (o opened, code packet.R
 		b.counts[SessionsRefused]++
 		return o, packet.QuotaExceeded
 	}
+	if store := e.durable.store; store != nil && !o.present && c.expiry > 0 && store.Err() != nil {
+		b.counts[SessionsRefused]++
+		return opened{}, packet.QuotaExceeded
+	}
 	if !o.present {
 		if found {
 			s.mu.Lock()
@@ -103,6 +107,9 @@ func (e *Engine) open(b *Batch, c *Conn, hs *handshake) (o opened, code packet.R
 		}
 		s = &Session{e: e, clientID: id, createdAt: b.now}
 		s.timer.owner = s
+		if c.expiry > 0 && e.durable.store != nil {
+			e.keep(s)
+		}
 	}
 	if o.present && !s.cleanStart || o.orphan != nil && !o.orphan.cleanStart {
 		r.persistent--
@@ -118,6 +125,10 @@ func (e *Engine) open(b *Batch, c *Conn, hs *handshake) (o opened, code packet.R
 	s.conn.Store(c)
 	s.attached()
 	o.will, s.will, s.willAt = s.will, nil, 0 // [MQTT-3.1.3-9]
+	if c.expiry == 0 {                        // it ends with the connection, whatever happens
+		s.letGo(b)
+	}
+	s.putSession(b)
 	s.mu.Unlock()
 	e.weigh(s)
 	return o, packet.Success
@@ -150,7 +161,7 @@ func (e *Engine) leave(b *Batch, c *Conn, x ending) (s *Session, mine, over bool
 	}
 	s.conn.Store(nil)
 	s.expiry = expiry
-	over = expiry == 0 || x.endSession
+	over = expiry == 0 || x.endSession && (x.reason != ReasonShutdown || s.kept.Load() == nil)
 	if over {
 		s.dead = true
 		e.unregister(s)
@@ -165,6 +176,16 @@ func (e *Engine) leave(b *Batch, c *Conn, x ending) (s *Session, mine, over bool
 		s.will, s.willAt = w, b.now+int64(w.delay)*int64(time.Second)
 		e.wheel.set(&s.timer, s.willAt)
 		w = nil
+	}
+	if d := s.kept.Load(); d != nil {
+		if w != nil { // until it is published: see Conn.end
+			s.will, s.willAt = w, b.now
+		}
+		s.putSession(b)
+		if w != nil {
+			s.will, s.willAt = nil, 0
+		}
+		d.last = b.stage(e.durable.store.Begun(d.number, d.begun))
 	}
 	return s, true, false, w
 }
@@ -214,6 +235,9 @@ func (e *Engine) terminate(b *Batch, s *Session, reason string) {
 	for s.queue.n > 0 {
 		rest = append(rest, s.dequeue())
 	}
+	if s.kept.Load() != nil {
+		e.durable.live.Add(-sizeDelivery * int64(s.comp))
+	}
 	s.window, s.queue, s.rel, s.feeds = window{}, queue{}, nil, nil
 	s.unsent, s.comp = 0, 0
 	s.mu.Unlock()
@@ -224,6 +248,10 @@ func (e *Engine) terminate(b *Batch, s *Session, reason string) {
 		} else {
 			b.dropped(s, sl.m, DropSessionEnded)
 		}
+		if sl.seq != 0 {
+			e.durable.live.Add(-sizeDelivery)
+			e.durable.forget(sl.m)
+		}
 		sl.m.release()
 	}
 	b.settle()
@@ -233,6 +261,9 @@ func (e *Engine) terminate(b *Batch, s *Session, reason string) {
 	if w != nil { // the session ends before the delay does [MQTT-3.1.2-8]
 		e.publishWill(b, s, w)
 	}
+	s.mu.Lock()
+	s.letGo(b) // last: a crash leaves what goes to others with one of them at least
+	s.mu.Unlock()
 	for _, h := range e.hooks.Load().sessionTerminated {
 		h(s.clientID, reason)
 	}

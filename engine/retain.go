@@ -12,9 +12,10 @@ import (
 
 // retainer keeps the last message with RETAIN of each topic [MQTT-3.3.1-5].
 type retainer struct {
-	e       *Engine
-	options atomic.Pointer[RetainerOptions] // nil: off
-	names   topic.Names[retained]
+	e        *Engine
+	options  atomic.Pointer[RetainerOptions] // nil: off
+	names    topic.Names[retained]
+	restored atomic.Bool // what the store had has no default expiry yet
 }
 
 // retained is one stored message. It never changes: the next message of the topic replaces it.
@@ -22,6 +23,7 @@ type retained struct {
 	m       *shared // never goes back to the pool, because deliveries in progress may refer to it
 	timer   timer   // of the expiry
 	expires int64   // ns since the epoch; 0 for never
+	stored  bool    // the store has it
 }
 
 // put stores or removes the retained message of m's topic.
@@ -31,9 +33,15 @@ func (r *retainer) put(b *Batch, m *Message) {
 		return
 	}
 	if len(m.Payload) == 0 { // [MQTT-3.3.1-6] [MQTT-3.3.1-7] [MQTT-3.3.1-10] [MQTT-3.3.1-11]
-		if old := r.names.Delete(m.Topic); old != nil {
-			r.forget(old)
-		}
+		r.take(b, m.Topic, nil)
+		return
+	}
+	store := r.e.durable.store
+	if m.Sys || isSys(m.Topic) {
+		store = nil
+	}
+	if store != nil && store.Err() != nil && m.QoS == 0 { // with QoS 1 and 2 it was refused, or is a will
+		r.refuse(b, m, "the store cannot keep it")
 		return
 	}
 	if o.MaxPayload > 0 && len(m.Payload) > o.MaxPayload {
@@ -55,6 +63,9 @@ func (r *retainer) put(b *Batch, m *Message) {
 			return v
 		}
 		old = v
+		if store != nil {
+			r.stage(b, n)
+		}
 		return n
 	})
 	if full {
@@ -76,8 +87,38 @@ func (r *retainer) refuse(b *Batch, m *Message, why string) {
 	r.e.log.Debug("message not retained", "topic", m.Topic, "clientid", m.From, "err", why)
 }
 
-// forget cleans up after a message that was taken out.
+// stage stores n. names is locked, so that the store sees changes of a topic in their order.
+func (r *retainer) stage(b *Batch, n *retained) {
+	du := &r.e.durable
+	r.e.putMessage(b, n.m, false)
+	b.stage(du.store.PutRetained(n.m.number.Load(), n.m.Topic))
+	du.hold(n.m)
+	n.stored = true
+}
+
+// take takes the message of a topic out, if it is v or v is nil, and gives it.
+func (r *retainer) take(b *Batch, name string, v *retained) (old *retained) {
+	r.names.Update(name, func(now *retained) *retained {
+		if now == nil || v != nil && now != v {
+			return now
+		}
+		old = now
+		if now.stored {
+			b.stage(r.e.durable.store.EndRetained(name))
+		}
+		return nil
+	})
+	if old != nil {
+		r.forget(old)
+	}
+	return old
+}
+
+// forget cleans up after a message that was taken out or replaced.
 func (r *retainer) forget(old *retained) {
+	if old.stored {
+		r.e.durable.forget(old.m)
+	}
 	if old.expires != 0 {
 		r.e.wheel.stop(&old.timer)
 	}
@@ -95,13 +136,7 @@ func (x *retainedExpiry) fire(b *Batch) {
 		b.e.wheel.set(&x.n.timer, x.n.expires)
 		return
 	}
-	x.r.names.Update(x.n.m.Topic, func(v *retained) *retained {
-		if v == x.n {
-			return nil
-		}
-		return v
-	})
-	x.r.e.gauges.retained.set(int64(x.r.names.Len()))
+	x.r.take(b, x.n.m.Topic, x.n)
 }
 
 // retainedFeed is a subscription that still gets retained messages. It is guarded by Session.mu, but for what feed uses
@@ -192,7 +227,7 @@ func (s *Session) feedLocked(b *Batch, c *Conn, f *retainedFeed) (more bool) {
 		if z.UpgradeQoS {
 			sl.qos = f.u.QoS
 		}
-		s.accept(b, k, sl, z)
+		b.e.acceptRetained(b, k, s, r, sl, z)
 		k.sh = nil
 	}
 	f.pending = nil
@@ -209,6 +244,20 @@ func (s *Session) feedLocked(b *Batch, c *Conn, f *retainedFeed) (more bool) {
 		}
 	}
 	return true
+}
+
+// acceptRetained is Session.accept for a retained message. If it is to be stored for the session, the store has it already as long as it
+// is retained; so it must not be replaced meanwhile. s.mu is held.
+func (e *Engine) acceptRetained(b *Batch, k *cast, s *Session, r *retained, sl slot, z *Zone) {
+	if sl.qos == 0 || !r.stored || s.kept.Load() == nil {
+		s.accept(b, k, sl, z)
+		return
+	}
+	e.retainer.names.Update(r.m.Topic, func(now *retained) *retained {
+		k.stored = now == r
+		s.accept(b, k, sl, z)
+		return now
+	})
 }
 
 // hasRoom reports whether the output is short enough for bulk; if not, its flush goes on with it.
@@ -232,7 +281,34 @@ func (e *Engine) EnableRetainer(o RetainerOptions) error {
 		return fmt.Errorf("%w: retainer limits are negative", ErrBadSetting)
 	}
 	e.retainer.options.Store(&o)
+	if o.Expiry > 0 && e.retainer.restored.CompareAndSwap(true, false) {
+		e.retainer.age(o.Expiry)
+	}
 	return nil
+}
+
+// age gives those restored messages that bring no expiry interval the one of the options, from when they came.
+func (r *retainer) age(expiry time.Duration) {
+	var cur topic.Cursor
+	for !cur.Done() {
+		var found []*retained
+		found, cur = r.names.All(cur, feedChunk, nil)
+		for _, v := range found {
+			if v.expires != 0 || !v.stored {
+				continue
+			}
+			n := &retained{m: v.m, stored: true, expires: v.m.At.UnixNano() + int64(expiry)}
+			n.timer.owner = &retainedExpiry{r, n}
+			if now := r.names.Update(v.m.Topic, func(now *retained) *retained {
+				if now == v {
+					return n
+				}
+				return now
+			}); now == n {
+				r.e.wheel.set(&n.timer, n.expires)
+			}
+		}
+	}
 }
 
 // DisableRetainer switches retained messages off: they are neither stored nor delivered; what is stored stays.
@@ -266,14 +342,15 @@ func (e *Engine) CleanRetained(filter string) int {
 	if !topic.ValidFilter(filter) {
 		return 0
 	}
+	b := e.borrow()
+	defer b.giveBack()
 	n := 0
 	var cur topic.Cursor
 	for !cur.Done() {
 		var found []*retained
 		found, cur = e.retainer.names.Match(filter, cur, feedChunk, nil)
 		for _, r := range found {
-			if old := e.retainer.names.Delete(r.m.Topic); old != nil {
-				e.retainer.forget(old)
+			if e.retainer.take(b, r.m.Topic, nil) != nil {
 				n++
 			}
 		}

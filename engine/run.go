@@ -14,6 +14,9 @@ const stallLimit = time.Second
 func (e *Engine) Run(ctx context.Context) error {
 	tick := time.NewTicker(wheelTick)
 	defer tick.Stop()
+	var wg sync.WaitGroup
+	wg.Go(func() { e.runRelease(ctx) })
+	defer wg.Wait()
 	for {
 		select {
 		case <-ctx.Done():
@@ -28,6 +31,19 @@ func (e *Engine) Run(ctx context.Context) error {
 			e.stepping.Lock()
 			e.runPumps(1)
 			e.stepping.Unlock()
+		}
+	}
+}
+
+// runRelease follows the store on a goroutine of its own: acknowledgements wait for nothing but the disk.
+func (e *Engine) runRelease(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-e.durable.progress:
+			e.release()
+			e.storeAlarm()
 		}
 	}
 }
@@ -60,6 +76,8 @@ func (e *Engine) Advance(now time.Time) {
 		e.sweepDue = t + sweepInterval
 		e.sweeps.Add(1)
 	}
+	e.runDelayed(t)
+	e.release()
 	e.sysTick(t)
 	e.runPumps(maxPumps)
 }

@@ -17,6 +17,7 @@ type Session struct {
 	createdAt   int64
 	timer       timer
 	conn        atomic.Pointer[Conn] // changed with registry.mu and mu held
+	kept        atomic.Pointer[kept] // what the store has of it; nil for a session that ends with its connection; changed with mu held
 	delivered   atomic.Int64
 	username    string // these three as of the last connection; guarded by registry.mu
 	hasUsername bool
@@ -49,27 +50,23 @@ type Session struct {
 // policy is the zone of the last connection.
 func (s *Session) policy() *Zone { return s.zone.Load().load() }
 
-// enqueue puts sl into the queue and makes room for it if need be. It takes its own reference to the message. s.mu is held.
-func (s *Session) enqueue(b *Batch, sl slot, z *Zone) {
-	priority := 0
-	if z.QueuePriorities != nil {
-		p, ok := z.QueuePriorities[sl.m.Topic]
-		if !ok {
-			p = z.DefaultPriority
-		}
-		priority = p
-	}
-	if z.MaxQueueLen > 0 && s.queue.n >= z.MaxQueueLen {
+// enqueue puts sl into the queue and makes room for it if need be. It takes its own reference to the message, and reports false
+// when it is sl that had to go. s.mu is held.
+func (s *Session) enqueue(b *Batch, sl slot, z *Zone) bool {
+	priority := z.priority(sl.m.Topic)
+	size := sl.m.queued()
+	for z.MaxQueueLen > 0 && s.queue.n >= z.MaxQueueLen || z.MaxQueueBytes > 0 && s.queue.n > 0 && s.queue.bytes+size > z.MaxQueueBytes {
 		old, ok := s.queue.evict(priority)
 		s.lost++
 		if !ok {
 			b.dropped(s, sl.m, DropQueueFull)
-			return
+			return false
 		}
 		if old.qos == 0 {
 			s.queued0.Add(-1)
 		}
 		b.dropped(s, old.m, DropQueueFull)
+		s.endDelivery(b, old.seq, old.m)
 		old.m.release()
 	}
 	sl.state = slotQueued
@@ -80,11 +77,36 @@ func (s *Session) enqueue(b *Batch, sl slot, z *Zone) {
 	}
 	s.queue.push(priority, sl)
 	s.enqueued++
-	if mark := b.e.settings.Load().QueueHighMark * float64(z.MaxQueueLen); !s.alarmed && z.MaxQueueLen > 0 && float64(s.queue.n) > mark {
-		s.alarmed = true
-		b.events = append(b.events, event{kind: evQueueAlarm, s: s, alarm: true,
-			reason: fmt.Sprintf("queue len %d > high_watermark %.0f", s.queue.n, mark)})
+	if !s.alarmed {
+		s.alarm(b, z)
 	}
+	return true
+}
+
+// alarm raises the alarm of a queue that has become long. s.mu is held.
+func (s *Session) alarm(b *Batch, z *Zone) {
+	high := b.e.settings.Load().QueueHighMark
+	reason := ""
+	if mark := high * float64(z.MaxQueueLen); z.MaxQueueLen > 0 && float64(s.queue.n) > mark {
+		reason = fmt.Sprintf("queue len %d > high_watermark %.0f", s.queue.n, mark)
+	} else if mark := high * float64(z.MaxQueueBytes); z.MaxQueueBytes > 0 && float64(s.queue.bytes) > mark {
+		reason = fmt.Sprintf("queue bytes %d > high_watermark %.0f", s.queue.bytes, mark)
+	}
+	if reason != "" {
+		s.alarmed = true
+		b.events = append(b.events, event{kind: evQueueAlarm, s: s, alarm: true, reason: reason})
+	}
+}
+
+// priority gives the priority of a topic in the queue.
+func (z *Zone) priority(name string) int {
+	if z.QueuePriorities == nil {
+		return 0
+	}
+	if p, ok := z.QueuePriorities[name]; ok {
+		return p
+	}
+	return z.DefaultPriority
 }
 
 // dequeue takes the front of the queue once it is in the output, or is dropped. s.mu is held.
@@ -98,7 +120,12 @@ func (s *Session) dequeue() slot {
 
 // relaxed clears the alarm of a queue that has become short. s.mu is held.
 func (s *Session) relaxed(b *Batch, z *Zone) {
-	if s.alarmed && float64(s.queue.n) <= b.e.settings.Load().QueueLowMark*float64(z.MaxQueueLen) {
+	if !s.alarmed {
+		return
+	}
+	low := b.e.settings.Load().QueueLowMark
+	if (z.MaxQueueLen == 0 || float64(s.queue.n) <= low*float64(z.MaxQueueLen)) &&
+		(z.MaxQueueBytes == 0 || float64(s.queue.bytes) <= low*float64(z.MaxQueueBytes)) {
 		s.alarmed = false
 		b.events = append(b.events, event{kind: evQueueAlarm, s: s})
 	}
@@ -125,14 +152,27 @@ func (s *Session) pumpLocked(b *Batch, c *Conn) {
 		f := s.queue.front()
 		if f.m.expired(b.now) { // [MQTT-3.3.2-5]
 			b.dropped(s, f.m, DropExpired)
-			s.dequeue().m.release()
+			s.giveUp(b)
 			continue
+		}
+		if f.seq != 0 && f.qos == 2 {
+			if f.m.refused.Load() {
+				s.giveUp(b)
+				continue
+			}
+			if !s.mayBegin(b, f.seq) {
+				break
+			}
 		}
 		k.begin(b, &f.m.Message, !f.m.uncounted())
 		k.sh = f.m
 		out := s.begin(b, c, k, *f, z)
 		k.sh = nil
-		if out != sent && out != dropped {
+		if out == dropped {
+			s.giveUp(b)
+			continue
+		}
+		if out != sent {
 			break
 		}
 		s.dequeue().m.release()
@@ -144,6 +184,13 @@ func (s *Session) pumpLocked(b *Batch, c *Conn) {
 	if len(s.feeds) > 0 && s.queue.n == 0 {
 		b.e.needPump(s)
 	}
+}
+
+// giveUp drops the front of the queue for good. s.mu is held.
+func (s *Session) giveUp(b *Batch) {
+	sl := s.dequeue()
+	s.endDelivery(b, sl.seq, sl.m)
+	sl.m.release()
 }
 
 // repeat sends the slots of the window that the present connection has not seen, in their order [MQTT-4.4.0-1]
@@ -182,7 +229,7 @@ func (s *Session) resend(b *Batch, c *Conn, p *slot) bool {
 	}
 	if p.state == slotWaitComp {
 		b.bytes = packet.AppendAck(b.bytes[:0], c.version, packet.TypePubrel, p.id, packet.Success)
-		c.queue(b, b.bytes)
+		c.queueAt(b, s.storedTo(), b.bytes)
 		b.counts[PacketsPubrelSent]++
 	} else {
 		k := &b.fed
@@ -196,6 +243,7 @@ func (s *Session) resend(b *Batch, c *Conn, p *slot) bool {
 				s.unsent--
 			}
 			m := p.m
+			s.endDelivery(b, p.seq, m)
 			s.window.free(p)
 			m.release()
 			return true
@@ -292,6 +340,9 @@ func (s *Session) fire(b *Batch) {
 		for id, at := range s.rel {
 			if due(at + timeout) {
 				delete(s.rel, id)
+				if d := s.kept.Load(); d != nil {
+					d.last = b.e.durable.store.EndRelease(d.number, id)
+				}
 				b.counts[MessagesQoS2Expired]++
 			}
 		}
@@ -311,5 +362,6 @@ func (s *Session) fire(b *Batch) {
 	}
 	if w != nil {
 		b.e.publishWill(b, s, w)
+		b.e.renew(b, s) // not before: a crash between the two repeats the will, and does not lose it
 	}
 }

@@ -146,6 +146,7 @@ type Zone struct {
 	UpgradeQoS       bool           // deliver with the QoS of the subscription even where the message has a lower one
 	SessionExpiry    time.Duration  // life of a persistent 3.x session after its connection, and the most a 5.0 client gets; 0: for ever
 	MaxQueueLen      int            // messages in the queue of a session; 0: no limit
+	MaxQueueBytes    int            // bytes of topics, payloads and properties in it; 0: no limit
 	QueuePriorities  map[string]int // by topic, 1 to 255, higher first; nil: one queue
 	DefaultPriority  int            // of topics that QueuePriorities does not name: 0 is below all of them
 	StoreQoS0        bool           // queue QoS 0 messages for persistent sessions that are not connected
@@ -217,6 +218,7 @@ func (z Zone) Validate() error {
 		{"MaxTopicLevels", z.MaxTopicLevels, packet.MaxString}, {"MaxTopicLen", z.MaxTopicLen, packet.MaxString},
 		{"MaxInflight", z.MaxInflight, 65535}, {"MaxAwaitingRel", z.MaxAwaitingRel, 65535},
 		{"MaxSubscriptions", z.MaxSubscriptions, math.MaxInt32}, {"MaxQueueLen", z.MaxQueueLen, math.MaxInt32},
+		{"MaxQueueBytes", z.MaxQueueBytes, math.MaxInt},
 	} {
 		if n.v < 0 || n.v > n.max {
 			bad(n.name, fmt.Sprintf("is not within 0 to %d", n.max))

@@ -11,6 +11,13 @@ type shared struct {
 	Message
 	refs atomic.Int32
 	buf  []byte // backs Payload and Properties
+
+	// What the store has of it.
+	number  atomic.Uint64 // 0: never stored
+	at      atomic.Uint64 // Position behind the record that was staged last
+	end     atomic.Uint64 // Position behind its publication; 0 while that is not whole
+	keeps   atomic.Int32  // deliveries, retained and delayed messages that the store has it for
+	refused atomic.Bool   // its QoS 2 publication was refused afterwards: nobody gets it
 }
 
 // ownBuffer is up to which size, in bytes, a message keeps its buffer when it goes back to the pool.
@@ -58,5 +65,12 @@ func (s *shared) release() {
 		s.buf = nil
 	}
 	s.Message = Message{}
+	if s.number.Load() != 0 {
+		s.number.Store(0)
+		s.at.Store(0)
+		s.end.Store(0)
+		s.keeps.Store(0)
+		s.refused.Store(false)
+	}
 	sharedPool.Put(s)
 }

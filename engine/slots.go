@@ -19,6 +19,7 @@ type slot struct {
 	ids   *[]uint32   // subscription identifiers to send; nil for none
 	group *shareGroup // of a shared subscription; nil otherwise
 	at    int64       // when it was sent last or queued, ns since the epoch
+	seq   uint64      // number of the delivery in a durable session; 0: it is not stored
 	id    uint16      // packet identifier, in the window only
 	qos   packet.QoS  // of the delivery
 	state uint8
@@ -111,6 +112,20 @@ func (w *window) push(s slot) *slot {
 	return w.ring.push(s)
 }
 
+// pushNumbered is push for a delivery of a durable session, whose identifier follows from its number and is not in use.
+func (w *window) pushNumbered(s slot) *slot {
+	s.id = identifier(s.seq)
+	if w.n == 0 {
+		w.wild = false
+	} else if first, last := w.at(0), w.at(w.n-1); !w.wild && (s.seq < last.seq || distance(first.id, s.id) < distance(first.id, last.id)) {
+		w.compact()
+		w.wild = w.n > 0
+	}
+	w.last = s.id
+	w.live++
+	return w.ring.push(s)
+}
+
 // find gives the slot with that identifier, free or not, or nil.
 func (w *window) find(id uint16) *slot {
 	if w.n == 0 {
@@ -148,7 +163,7 @@ func (w *window) find(id uint16) *slot {
 
 // free ends the delivery in p, which is in the window. The caller has taken over the reference to its message.
 func (w *window) free(p *slot) {
-	*p = slot{id: p.id, state: slotFree}
+	*p = slot{id: p.id, seq: p.seq, state: slotFree}
 	w.live--
 	for w.n > 0 && w.at(0).state == slotFree {
 		w.pop()

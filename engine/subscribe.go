@@ -127,7 +127,7 @@ func (c *Conn) handleSubscribe(b *Batch, flags byte, body []byte) Next {
 	if c.tooLarge(answer) { // one code for each filter, and nothing to leave out
 		return c.fail(b, packet.PacketTooLarge)
 	}
-	c.send(b, answer) // [MQTT-3.8.4-1]
+	c.sendAt(b, b.staged, answer) // [MQTT-3.8.4-1]
 	b.counts[PacketsSuback]++
 	c.traceOut(b, packet.TypeSuback, p.PacketID, ack.Codes[0])
 	s.pump(b, c)
@@ -216,6 +216,10 @@ func (e *Engine) addSub(b *Batch, s *Session, x Subscription) (existed bool, cod
 	}
 	old := s.subs.get(name)
 	existed = old != nil
+	if store := e.durable.store; store != nil && store.Err() != nil && s.kept.Load() != nil && !(existed && old.Subscription == x) {
+		s.subMu.Unlock()
+		return false, packet.QuotaExceeded
+	}
 	if !existed {
 		z := s.policy()
 		limit := e.settings.Load().MaxSubscriptions
@@ -229,6 +233,7 @@ func (e *Engine) addSub(b *Batch, s *Session, x Subscription) (existed bool, cod
 	if x.ID != 0 {
 		u.ids = &[]uint32{x.ID}
 	}
+	s.putSub(b, u, old)
 	e.router.insert(u, old) // [MQTT-3.8.4-4]
 	s.subs.put(u)
 	if !existed {
@@ -280,7 +285,7 @@ func (e *Engine) dropSub(s *Session, u *sub) {
 }
 
 // cutSub takes back the subscription of that name. The caller calls weighSubs afterwards.
-func (e *Engine) cutSub(s *Session, name string) bool {
+func (e *Engine) cutSub(b *Batch, s *Session, name string) bool {
 	s.subMu.Lock()
 	u := s.subs.get(name) // compared byte by byte [MQTT-3.10.4-1]
 	if u == nil {
@@ -290,6 +295,11 @@ func (e *Engine) cutSub(s *Session, name string) bool {
 	e.dropSub(s, u)
 	s.subMu.Unlock()
 	s.mu.Lock()
+	if d := s.kept.Load(); d != nil && !s.dead {
+		d.last = b.stage(e.durable.store.EndSubscription(d.number, name))
+		d.subs -= u.stored()
+		e.durable.live.Add(-u.stored())
+	}
 	for i, f := range s.feeds {
 		if f.u.name == name {
 			f.ended = true
@@ -328,7 +338,7 @@ func (c *Conn) handleUnsubscribe(b *Batch, flags byte, body []byte) Next {
 	if c.tooLarge(answer) {
 		return c.fail(b, packet.PacketTooLarge)
 	}
-	c.send(b, answer) // [MQTT-3.10.4-4]
+	c.sendAt(b, b.staged, answer) // [MQTT-3.10.4-4]
 	b.counts[PacketsUnsuback]++
 	c.traceOut(b, packet.TypeUnsuback, p.PacketID, ack.Codes[0])
 	return ReadOn
@@ -352,7 +362,7 @@ func (c *Conn) unsubscribe(b *Batch, name string) packet.ReasonCode {
 			g(&info, &filter)
 		}
 	}
-	if !b.e.cutSub(c.session, Subscription{Filter: filter, Share: group}.Name()) {
+	if !b.e.cutSub(b, c.session, Subscription{Filter: filter, Share: group}.Name()) {
 		return packet.NoSubscriptionExisted
 	}
 	return packet.Success

@@ -20,7 +20,7 @@ func (e *Engine) publishSys(name string, payload []byte, retain bool) {
 func (e *Engine) publishOwn(name string, payload []byte, retain bool) {
 	b := e.borrow()
 	defer b.giveBack()
-	if _, err := b.inject(&Message{Topic: name, Payload: payload, Retain: retain, Sys: true, From: e.node}); err != nil {
+	if _, err := b.inject(&Message{Topic: name, Payload: payload, Retain: retain, Sys: true, From: e.node}, true); err != nil {
 		e.log.Debug("not published", "topic", name, "err", err)
 	}
 }

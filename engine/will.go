@@ -32,10 +32,15 @@ func (c *Conn) signWill(e *Engine) {
 	c.mu.Lock()
 	w, ready := c.will, c.ready
 	c.mu.Unlock()
-	if w != nil && ready && (len(e.authorizers.get()) > 0 || e.settings.Load().ACLNoMatch == Deny) {
+	if w != nil && ready && e.asksRules() {
 		info := c.describe()
 		w.info = &info
 	}
+}
+
+// asksRules reports whether there are access rules that a will has to be held against.
+func (e *Engine) asksRules() bool {
+	return len(e.authorizers.get()) > 0 || e.settings.Load().ACLNoMatch == Deny
 }
 
 // publishWill publishes a will once its time has come; the access rules are asked now.
@@ -50,7 +55,7 @@ func (e *Engine) publishWill(b *Batch, s *Session, w *will) {
 		b.counts[PublishAuthError]++
 		return
 	}
-	if _, err := b.inject(m); err != nil {
+	if _, err := b.inject(m, true); err != nil {
 		e.log.Debug("will refused", "clientid", s.clientID, "topic", m.Topic, "err", err)
 	}
 }

@@ -146,6 +146,24 @@ search:
 	}
 }
 
+// All is Match for all names, also those that begin with $.
+func (n *Names[T]) All(c Cursor, limit int, dst []*T) ([]*T, Cursor) {
+	if c.done {
+		return dst, c
+	}
+	n.treeMu.RLock()
+	defer n.treeMu.RUnlock()
+	found := 0
+	for name, e := range n.tree.Ascend(ordered.Any, c.next) {
+		if found == limit {
+			return dst, Cursor{next: name}
+		}
+		dst = append(dst, e.value.Load())
+		found++
+	}
+	return dst, Cursor{done: true}
+}
+
 // firstCandidate is the lowest name that filter could match: its levels up to the first wildcard.
 func firstCandidate(filter string) string {
 	i := strings.IndexAny(filter, "+#")

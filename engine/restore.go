@@ -1,0 +1,234 @@
+package engine
+
+import (
+	"fmt"
+	"time"
+)
+
+// restore takes over what the store has kept, before anybody can connect.
+func (e *Engine) restore(store Store) error {
+	begin := time.Now()
+	kept, err := store.Load()
+	if err != nil {
+		return err
+	}
+	du := &e.durable
+	du.store = store
+	du.sessions.Store(kept.LastSession)
+	du.messages.Store(kept.LastMessage)
+	store.Start(storeClient{e})
+	b := e.borrow()
+	defer b.giveBack()
+	r := restoring{e: e, b: b, messages: map[*StoredMessage]*shared{}, orderly: kept.Orderly, newest: map[string]uint64{}}
+	for _, x := range kept.Sessions {
+		r.newest[x.ClientID] = max(r.newest[x.ClientID], x.Number)
+	}
+	deliveries := 0
+	for _, x := range kept.Sessions {
+		deliveries += len(x.Deliveries)
+		r.session(x)
+	}
+	e.gaugeRoutes()
+	for _, x := range kept.Retained {
+		r.retained(x)
+	}
+	e.retainer.restored.Store(len(kept.Retained) > 0)
+	e.gauges.retained.set(int64(e.retainer.names.Len()))
+	for _, x := range kept.Delayed {
+		m := r.message(x.StoredMessage)
+		du.hold(m)
+		e.delayed.push(held{x.Due, m})
+	}
+	if len(kept.Sessions)+len(kept.Retained)+len(kept.Delayed) > 0 {
+		e.log.Info("store loaded", "sessions", len(kept.Sessions), "deliveries", deliveries, "retained", len(kept.Retained),
+			"delayed", len(kept.Delayed), "orderly", kept.Orderly, "bytes", kept.Bytes, "took", time.Since(begin).Round(time.Millisecond))
+	}
+	return nil
+}
+
+// restoring is a restore in progress.
+type restoring struct {
+	e        *Engine
+	b        *Batch
+	messages map[*StoredMessage]*shared
+	newest   map[string]uint64 // number of the session that a client id has; a crash may have left an older one
+	orderly  bool
+}
+
+// message gives the message in the form that sessions hold. Each holder has to hold it; the restore itself holds it once for good, so
+// that it never goes to the pool.
+func (r *restoring) message(x *StoredMessage) *shared {
+	m := r.messages[x]
+	if m == nil {
+		m = &shared{Message: x.Message}
+		m.number.Store(x.Number)
+		m.at.Store(uint64(x.Position))
+		m.end.Store(uint64(x.Position))
+		m.refs.Store(1)
+		r.messages[x] = m
+	}
+	return m
+}
+
+// session brings a session back, as that of a client that is away.
+func (r *restoring) session(x *StoredSession) {
+	e, b, now := r.e, r.b, r.b.now
+	du := &e.durable
+	if x.Number != r.newest[x.ClientID] {
+		du.store.EndSession(x.Number)
+		return
+	}
+	zone := e.zoneRef(x.Zone)
+	if zone == nil {
+		zone = e.zoneRef(DefaultZoneName)
+	}
+	s := &Session{
+		e: e, clientID: x.ClientID, createdAt: x.CreatedAt, username: x.Username, hasUsername: x.HasUsername, cleanStart: x.CleanStart,
+		expiry: x.Expiry, expireAt: x.ExpireAt,
+	}
+	s.zone.Store(zone)
+	s.timer.owner = s
+	d := &kept{number: x.Number, seq: x.Seq, begun: x.Begun}
+	if n := len(x.Deliveries); n > 0 {
+		d.seq = max(d.seq, x.Deliveries[n-1].Seq)
+	}
+	s.kept.Store(d)
+	du.live.Add(sizeSession)
+	if w := x.Will; w != nil {
+		s.will, s.willAt = &will{m: w.Message, delay: w.Delay, info: w.Author}, x.WillAt
+	}
+	for i := range x.Subscriptions {
+		r.subscription(s, d, x.Subscriptions[i])
+	}
+	for _, rel := range x.Releases {
+		if s.rel == nil {
+			s.rel = make(map[uint16]int64, len(x.Releases))
+		}
+		s.rel[rel.ID] = rel.At
+	}
+	z := zone.load()
+	maybe := 0 // deliveries that may have gone out, though nothing says so
+	if x.Connected && !r.orderly {
+		if maybe = z.MaxInflight; maybe == 0 {
+			maybe = 65534
+		}
+	}
+	for i := range x.Deliveries {
+		maybe = r.delivery(s, d, &x.Deliveries[i], maybe, z)
+	}
+	if n := s.window.n; n > 0 {
+		s.window.last = s.window.at(n - 1).id
+	}
+	changed := false
+	if x.Connected { // the connection ended with the process
+		if changed = true; s.expiry != 0xFFFFFFFF {
+			s.expireAt = now + int64(s.expiry)*int64(time.Second)
+		}
+		if s.will != nil {
+			s.willAt = now + int64(s.will.delay)*int64(time.Second)
+		}
+	}
+	e.registry.mu.Lock()
+	if !s.cleanStart {
+		e.registry.persistent++
+	}
+	e.weigh(s)
+	if changed {
+		s.putSession(b)
+	}
+	e.registry.mu.Unlock()
+	for _, at := range []int64{s.expireAt, s.willAt} {
+		if at != 0 {
+			e.wheel.set(&s.timer, at)
+		}
+	}
+	if timeout := int64(z.AwaitRelTimeout); timeout > 0 && len(s.rel) > 0 {
+		e.wheel.set(&s.timer, now+timeout)
+	}
+}
+
+func (r *restoring) subscription(s *Session, d *kept, x Subscription) {
+	e := r.e
+	u := &sub{Subscription: x, name: x.Name(), s: s}
+	if x.ID != 0 {
+		u.ids = &[]uint32{x.ID}
+	}
+	e.router.insert(u, nil)
+	s.subs.put(u)
+	e.gauges.subscriptions.add(1)
+	if x.Share != "" {
+		e.gauges.shared.add(1)
+	}
+	d.subs += u.stored()
+	e.durable.live.Add(u.stored())
+}
+
+// delivery puts a delivery into the window if it has gone out, or may have, and into the queue otherwise. It gives how many more may have.
+func (r *restoring) delivery(s *Session, d *kept, x *StoredDelivery, maybe int, z *Zone) int {
+	sl := slot{seq: x.Seq, qos: x.QoS, at: x.At}
+	if len(x.IDs) > 0 {
+		sl.ids = &x.IDs
+	}
+	if x.Retain {
+		sl.flags |= slotRetain
+	}
+	if x.Share != "" {
+		if u := s.subs.get(x.Share); u != nil {
+			sl.group = u.group
+		}
+	}
+	r.e.durable.live.Add(sizeDelivery)
+	if x.Recorded {
+		sl.state, sl.group = slotWaitComp, nil
+		sl.flags |= slotSent
+		s.comp++
+		s.window.pushNumbered(sl)
+		return maybe
+	}
+	m := r.message(x.Body)
+	sl.m = m.hold()
+	r.e.durable.hold(m)
+	if begun := x.Seq <= d.begun; begun || maybe > 0 && s.queue.n == 0 {
+		if !begun {
+			maybe--
+			d.begun = x.Seq
+		}
+		sl.flags |= slotSent
+		sl.state = slotWaitAck
+		if x.QoS == 2 {
+			sl.state = slotWaitRec
+		}
+		s.window.pushNumbered(sl)
+		return maybe
+	}
+	sl.state = slotQueued
+	priority := z.priority(sl.m.Topic)
+	s.queue.push(priority, sl)
+	return maybe
+}
+
+func (r *restoring) retained(x *StoredMessage) {
+	e := r.e
+	n := &retained{m: r.message(x), stored: true}
+	if m := &n.m.Message; m.HasExpiry {
+		n.expires = m.At.UnixNano() + int64(m.Expiry)*int64(time.Second)
+	}
+	e.durable.hold(n.m)
+	e.retainer.names.Set(n.m.Topic, n)
+	if n.expires != 0 {
+		n.timer.owner = &retainedExpiry{&e.retainer, n}
+		e.wheel.set(&n.timer, n.expires)
+	}
+}
+
+// storeAlarm raises or clears the alarm of a store that can promise nothing.
+func (e *Engine) storeAlarm() {
+	err := e.durable.store.Err()
+	if err == nil {
+		e.alarms.Clear(storeAlarmID)
+		return
+	}
+	e.alarms.Raise(Alarm{ID: storeAlarmID, Severity: "critical", Title: "The store refuses messages", Summary: fmt.Sprint(err)})
+}
+
+const storeAlarmID = "store_failed"

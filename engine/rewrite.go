@@ -1,0 +1,138 @@
+package engine
+
+import (
+	"time"
+
+	"github.com/lacewing-mqtt/lacewing/engine/topic"
+)
+
+// storeClient is what the store sees of the engine.
+type storeClient struct{ e *Engine }
+
+func (c storeClient) Progress()   { c.e.Progress() }
+func (c storeClient) Live() int64 { return c.e.durable.live.Load() }
+
+// Rewrite stages what holds and was staged at or before that Position once more: sessions with all they have, retained and delayed messages.
+// It looks at everything, some at a time, and holds no lock between.
+func (c storeClient) Rewrite(before Position) bool {
+	e := c.e
+	for from := ""; ; {
+		some := e.sessionsFrom(from)
+		if len(some) == 0 {
+			break
+		}
+		from = some[len(some)-1].clientID + "\x00"
+		for _, s := range some {
+			if !e.rewriteSession(s, before) {
+				return false
+			}
+		}
+	}
+	if !e.rewriteRetained(before) {
+		return false
+	}
+	b := e.borrow()
+	defer b.giveBack()
+	e.delayed.rewrite(b, before)
+	return true
+}
+
+// rewriteSession is Rewrite for one session. A publication in progress is waited for: what is staged again stands for itself.
+func (e *Engine) rewriteSession(s *Session, before Position) bool {
+	for {
+		d := s.kept.Load()
+		if d == nil {
+			return true
+		}
+		b := e.borrow()
+		done := s.rewrite(b, d, before)
+		b.giveBack()
+		if done {
+			return true
+		}
+		select {
+		case <-e.ctx.Done():
+			return false
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+// rewrite stages s and all it has, if that was staged at or before that Position in part. It reports false if it has to be tried again.
+func (s *Session) rewrite(b *Batch, d *kept, before Position) bool {
+	e := b.e
+	du := &e.durable
+	s.subMu.Lock()
+	defer s.subMu.Unlock()
+	e.registry.mu.RLock()
+	defer e.registry.mu.RUnlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.dead || s.kept.Load() != d || d.oldest > before {
+		return true
+	}
+	open := false
+	each := func(f func(*slot)) {
+		for i := range s.window.n {
+			if p := s.window.at(i); p.seq != 0 && p.state != slotFree {
+				f(p)
+			}
+		}
+		s.queue.each(func(p *slot) {
+			if p.seq != 0 {
+				f(p)
+			}
+		})
+	}
+	each(func(p *slot) { open = open || p.m != nil && p.m.end.Load() == 0 })
+	if open {
+		return false
+	}
+	oldest := du.store.Staged()
+	s.putSession(b)
+	for _, u := range s.subs.all() {
+		du.store.PutSubscription(d.number, &u.Subscription)
+	}
+	for id, at := range s.rel {
+		du.store.PutRelease(d.number, id, at)
+	}
+	each(func(p *slot) {
+		if p.m != nil {
+			if Position(p.m.at.Load()) <= before {
+				e.putMessage(b, p.m, false)
+			}
+			oldest = min(oldest, Position(p.m.at.Load()-1))
+		}
+		du.store.PutDelivery(d.number, p.record(&b.delivery))
+	})
+	d.last = b.stage(du.store.Begun(d.number, d.begun))
+	d.oldest = oldest
+	return true
+}
+
+// rewriteRetained is Rewrite for the retained messages.
+func (e *Engine) rewriteRetained(before Position) bool {
+	var cur topic.Cursor
+	for !cur.Done() {
+		var found []*retained
+		found, cur = e.retainer.names.All(cur, feedChunk, nil)
+		b := e.borrow()
+		for _, r := range found {
+			if !r.stored || Position(r.m.at.Load()) > before {
+				continue
+			}
+			e.retainer.names.Update(r.m.Topic, func(now *retained) *retained {
+				if now == r {
+					e.putMessage(b, r.m, false)
+					b.stage(e.durable.store.PutRetained(r.m.number.Load(), r.m.Topic))
+				}
+				return now
+			})
+		}
+		b.giveBack()
+		if e.ctx.Err() != nil {
+			return false
+		}
+	}
+	return true
+}

@@ -65,7 +65,7 @@ func (m *Memory) Load() (*engine.Stored, error) {
 // Start begins the work in the background.
 func (m *Memory) Start(c engine.StoreClient) {
 	m.client = c
-	m.note(kindBoot)
+	m.committed.Store(uint64(m.note(kindBoot)))
 	if m.auto {
 		m.done = make(chan struct{})
 		go m.run()

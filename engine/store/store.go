@@ -204,12 +204,13 @@ func (d *Disk) arm() {
 	}
 }
 
-// Start begins the work in the background.
+// Start begins the work in the background. That a process has begun is on the medium when it returns, unless that fails: otherwise
+// a crash soon after would look like the orderly stop before it.
 func (d *Disk) Start(c engine.StoreClient) {
 	if !d.loaded || d.started {
 		panic("store: Start comes once, after Load")
 	}
-	d.client, d.started = c, true
+	d.client, d.started = nothing{}, true
 	d.lazy = time.AfterFunc(linger, func() {
 		d.journal.mu.Lock()
 		d.armed = false
@@ -218,12 +219,12 @@ func (d *Disk) Start(c engine.StoreClient) {
 	})
 	d.note(kindBoot)
 	d.o.FailPoint("boot")
+	d.round(false)
+	d.client = c
+	d.rouse() // for the times that round would have come again
 	d.tasks.Add(2)
 	go d.clean()
 	go d.commit()
-	if len(d.kept) > 0 {
-		d.rouse()
-	}
 }
 
 func (d *Disk) rouse() {
@@ -261,7 +262,7 @@ func (d *Disk) Stats() engine.StoreStats {
 	s.Bytes, s.Segments = d.used, len(d.segments)
 	d.mu.Unlock()
 	s.Staged, s.Committed = d.Staged(), d.Committed()
-	if d.client != nil {
+	if d.started {
 		s.Live = d.client.Live()
 	}
 	return s

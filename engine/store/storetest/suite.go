@@ -19,6 +19,9 @@ type world struct {
 	t      T
 	medium *Medium
 	client *Client
+
+	turn sync.Mutex // whoever stages holds it; the model has one user at a time
+	over bool       // the store is being stopped: nothing is written anew any more
 }
 
 func newWorld(t T, medium *Medium) *world {
@@ -30,6 +33,9 @@ func newWorld(t T, medium *Medium) *world {
 // start opens what the medium holds and compares it with what was staged up to there.
 func (w *world) start() *engine.Stored {
 	w.t.Helper()
+	w.turn.Lock()
+	defer w.turn.Unlock()
+	w.over = false
 	w.s = w.medium.Open()
 	got, err := w.s.Load()
 	if err != nil {
@@ -40,9 +46,24 @@ func (w *world) start() *engine.Stored {
 	}
 	w.compare(got)
 	w.client = NewClient()
+	w.client.OnRewrite = func(engine.Position) bool {
+		w.turn.Lock()
+		defer w.turn.Unlock()
+		if !w.over {
+			w.rewrite()
+		}
+		return !w.over
+	}
 	w.s.Start(w.client)
 	w.boot()
 	return got
+}
+
+// quit sees to it that nothing is staged any more.
+func (w *world) quit() {
+	w.turn.Lock()
+	w.over = true
+	w.turn.Unlock()
 }
 
 // compare fails unless got is what the model holds.
@@ -86,6 +107,7 @@ func show(s *engine.Stored) string {
 // stop closes the store.
 func (w *world) stop() {
 	w.t.Helper()
+	w.quit()
 	if err := w.s.Close(); err != nil {
 		w.t.Fatalf("close: %v", err)
 	}
@@ -101,6 +123,7 @@ func (w *world) restart() *engine.Stored {
 // crash ends the store; of what was not committed, random decides how much is found.
 func (w *world) crash(random func(int) int) *engine.Stored {
 	w.t.Helper()
+	w.quit()
 	kept := w.s.Committed()
 	w.medium.Crash(w.s, random)
 	got := w.start()
@@ -408,25 +431,15 @@ func cleaning(w *world) {
 	w.putMessage(2, text("t", "retained"), false)
 	w.putRetained(2, "t")
 	w.commit()
-	var turn sync.Mutex // the model has one user at a time
-	over := false
-	w.client.OnRewrite = func(engine.Position) bool {
-		turn.Lock()
-		defer turn.Unlock()
-		if !over {
-			w.rewrite()
-		}
-		return !over
-	}
 	payload := string(make([]byte, 200))
 	for i := range uint64(2000) {
-		turn.Lock()
+		w.turn.Lock()
 		n := i + 3
 		w.putMessage(n, text("t", payload), true)
 		w.putDelivery(1, deliveryOf(n, n))
 		w.endPublication(n, 0, 0, 0)
 		w.endDelivery(1, n)
-		turn.Unlock()
+		w.turn.Unlock()
 		if i%20 == 0 {
 			w.commit()
 		}
@@ -438,9 +451,7 @@ func cleaning(w *world) {
 		w.s.Want(w.s.Staged())
 		return w.s.Stats().Bytes < int64(w.s.Staged())/4
 	})
-	turn.Lock()
-	over = true
-	turn.Unlock()
+	w.quit()
 	if w.s.Stats().Rewrites == 0 {
 		w.t.Fatalf("nothing was written anew")
 	}

@@ -17,7 +17,7 @@ var LogLevels = []string{"debug", "info", "notice", "warning", "error", "critica
 // Core returns the keys of the broker itself: node, log, listeners, HTTP,
 // MQTT, zones, broker, monitors.
 func Core() []Key {
-	return slices.Concat(nodeKeys(), logKeys(), listenerKeys(), httpKeys(), mqttKeys(), zoneKeys(), brokerKeys(), monitorKeys())
+	return slices.Concat(nodeKeys(), storeKeys(), logKeys(), listenerKeys(), httpKeys(), mqttKeys(), zoneKeys(), brokerKeys(), monitorKeys())
 }
 
 func nodeKeys() []Key {

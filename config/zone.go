@@ -38,6 +38,7 @@ type Zone struct {
 	IgnoreLoopDeliver    bool
 	SessionExpiry        time.Duration  // 0 is for ever
 	MaxMqueueLen         int            // 0 is no limit
+	MaxQueueBytes        int64          // 0 is no limit
 	MqueuePriorities     map[string]int // nil: as published
 	MqueueDefaultLowest  bool           // mqueue_default_priority = lowest
 	MqueueStoreQoS0      bool
@@ -79,6 +80,7 @@ func (c *Config) Zone(name string) Zone {
 		IgnoreLoopDeliver:    c.Bool(p + "ignore_loop_deliver"),
 		SessionExpiry:        c.Duration(p + "session_expiry_interval"),
 		MaxMqueueLen:         c.Int(p + "max_mqueue_len"),
+		MaxQueueBytes:        c.Bytes("mqtt.session.max_queue_bytes"),
 		MqueueDefaultLowest:  c.String(p+"mqueue_default_priority") == "lowest",
 		MqueueStoreQoS0:      c.Bool(p + "mqueue_store_qos0"),
 		Mountpoint:           c.String(p + "mountpoint"),

@@ -23,6 +23,9 @@ import (
 // onlyHelps marks commands that print their help and need no node.
 const onlyHelps = "only helps"
 
+// offline marks commands that work on a data directory that no node has.
+const offline = "offline"
+
 // session is one run of the command.
 type session struct {
 	dataDir string
@@ -49,7 +52,7 @@ root) may open; nothing else is needed then. Over HTTP give the address of the d
 listener and an admin user: --url http://10.0.0.1:18083 --user admin:password. A password that
 is not in --user is taken from the variable LACEWING_PASSWORD.`,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
-			if cmd.Annotations[onlyHelps] != "" {
+			if cmd.Annotations[onlyHelps] != "" || cmd.Annotations[offline] != "" {
 				return nil
 			}
 			return s.connect()
@@ -69,7 +72,7 @@ is not in --user is taken from the variable LACEWING_PASSWORD.`,
 		s.routesCommand("routes"), s.routesCommand("topics"), s.publishCommand(),
 		s.pluginsCommand(), s.listenersCommand(), s.configsCommand(), s.adminsCommand(), s.mgmtCommand(),
 		s.usersCommand(), s.clientidCommand(), s.bannedCommand(), s.aclCommand(), s.alarmsCommand(),
-		s.logCommand(), s.traceCommand(), s.vmCommand(), s.retainerCommand(), s.backupCommand(), s.restoreCommand(), s.reloadCommand(),
+		s.logCommand(), s.traceCommand(), s.vmCommand(), s.retainerCommand(), s.storeCommand(), s.backupCommand(), s.restoreCommand(), s.reloadCommand(),
 	)
 	return c
 }
@@ -112,15 +115,23 @@ func (s *session) connect() error {
 	return errors.Join(err1, err2)
 }
 
-// socket is the path of the control socket: by flag, by configuration, by default.
+// dir is the data directory: by flag, by configuration, by default.
+func (s *session) dir() (string, error) {
+	if s.dataDir != "" {
+		return s.dataDir, nil
+	}
+	cfg, err := config.Load(node.Table(), config.LoadOptions{File: s.file, Environ: os.Environ()})
+	if err != nil {
+		return "", err
+	}
+	return cfg.String("node.data_dir"), nil
+}
+
+// socket is the path of the control socket.
 func (s *session) socket() (string, error) {
-	dir := s.dataDir
-	if dir == "" {
-		cfg, err := config.Load(node.Table(), config.LoadOptions{File: s.file, Environ: os.Environ()})
-		if err != nil {
-			return "", err
-		}
-		dir = cfg.String("node.data_dir")
+	dir, err := s.dir()
+	if err != nil {
+		return "", err
 	}
 	path := dir + string(os.PathSeparator) + node.ControlSocket
 	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {

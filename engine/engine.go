@@ -30,6 +30,7 @@ var (
 	ErrBadTopic = errors.New("bad topic")
 	ErrQuota    = errors.New("quota exceeded")
 	ErrExists   = errors.New("already exists")
+	ErrStore    = errors.New("the store cannot be loaded") // wrapped by New, with what Store.Load says
 )
 
 // DefaultZoneName is the zone of listeners that name none. It always exists.

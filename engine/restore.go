@@ -10,7 +10,7 @@ func (e *Engine) restore(store Store) error {
 	begin := time.Now()
 	kept, err := store.Load()
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", ErrStore, err)
 	}
 	du := &e.durable
 	du.store = store

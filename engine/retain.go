@@ -37,7 +37,7 @@ func (r *retainer) put(b *Batch, m *Message) {
 		return
 	}
 	store := r.e.durable.store
-	if m.Sys || isSys(m.Topic) {
+	if m.Sys || isSys(m.Topic) || o.Volatile {
 		store = nil
 	}
 	if store != nil && store.Err() != nil && m.QoS == 0 { // with QoS 1 and 2 it was refused, or is a will
@@ -65,6 +65,8 @@ func (r *retainer) put(b *Batch, m *Message) {
 		old = v
 		if store != nil {
 			r.stage(b, n)
+		} else if v != nil && v.stored {
+			b.stage(r.e.durable.store.EndRetained(m.Topic))
 		}
 		return n
 	})

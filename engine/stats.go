@@ -46,6 +46,17 @@ func (g *gauge) read() Stat {
 	return Stat{n, max(n, g.max.Load())}
 }
 
+// StoreStats reads what the store does, and why it can promise nothing now; nil while it can. Without a store Durability is "memory".
+func (e *Engine) StoreStats() (StoreStats, error) {
+	store := e.durable.store
+	if store == nil {
+		return StoreStats{Durability: "memory"}, nil
+	}
+	st := store.Stats()
+	st.Live = e.durable.live.Load()
+	return st, store.Err()
+}
+
 // gauges are the values behind Stats. They are renewed where something changes, so reading them costs nothing.
 type gauges struct {
 	connections, sessions, persistent, topics, subscriptions, shared, routes, retained gauge

@@ -13,6 +13,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/lacewing-mqtt/lacewing/impl/admin"
 )
 
 // counts are the figures of the HTTP side.
@@ -90,6 +92,9 @@ func (c *brokerCollector) Collect(ch chan<- prometheus.Metric) {
 			send(prometheus.GaugeValue, brokerName(name), float64(v))
 		}
 	}
+	if st, err := c.s.o.Admin.Storage(ctx); err == nil {
+		c.store(ch, st)
+	}
 	raft := c.s.o.Admin.Raft()
 	send(prometheus.GaugeValue, "lacewing_raft_leader", flag(raft.Leads))
 	send(prometheus.GaugeValue, "lacewing_raft_has_leader", flag(raft.HasLeader))
@@ -100,6 +105,36 @@ func (c *brokerCollector) Collect(ch chan<- prometheus.Metric) {
 	send(prometheus.GaugeValue, "emqx_vm_cpu_use", use)
 	send(prometheus.GaugeValue, "emqx_vm_cpu_idle", 100-use)
 	send(prometheus.GaugeValue, "emqx_vm_run_queue", runnable)
+}
+
+// store sends the figures of the store of sessions and messages.
+func (c *brokerCollector) store(ch chan<- prometheus.Metric, st admin.Storage) {
+	send := func(kind prometheus.ValueType, name, text string, v float64) {
+		ch <- prometheus.MustNewConstMetric(prometheus.NewDesc("lacewing_store_"+name, text, nil, nil), kind, v)
+	}
+	ch <- prometheus.MustNewConstMetric(prometheus.NewDesc("lacewing_store_info", "How safe an acknowledged message is.", []string{"durability"}, nil),
+		prometheus.GaugeValue, 1, st.Durability)
+	send(prometheus.GaugeValue, "refusing", "1 while messages that have to be stored are refused.", flag(st.Fault != ""))
+	send(prometheus.GaugeValue, "bytes", "Size of the files of the store.", float64(st.Bytes))
+	send(prometheus.GaugeValue, "max_bytes", "Limit of the size; 0 for none.", float64(st.MaxBytes))
+	send(prometheus.GaugeValue, "live_bytes", "Bytes of what still holds, estimated.", float64(st.LiveBytes))
+	send(prometheus.GaugeValue, "segments", "Files of the store.", float64(st.Segments))
+	send(prometheus.GaugeValue, "uncommitted_bytes", "Bytes of changes that are not committed yet.", float64(st.Staged-st.Committed))
+	send(prometheus.CounterValue, "committed_bytes_total", "Bytes of changes committed.", float64(st.CommittedBytes))
+	send(prometheus.CounterValue, "rewritten_bytes_total", "Bytes written again to free older files.", float64(st.RewrittenBytes))
+	send(prometheus.CounterValue, "syncs_total", "Times that the disk was made to keep what was written.", float64(st.Syncs))
+	send(prometheus.CounterValue, "sync_seconds_total", "Time spent in them.", st.SyncTime.Seconds())
+	send(prometheus.CounterValue, "faults_total", "Writes and syncs that failed.", float64(st.Faults))
+	histogram := func(name, text string, d admin.Distribution, unit float64) {
+		buckets, seen := make(map[float64]uint64, len(d.Counts)), uint64(0)
+		for i, n := range d.Counts[:max(len(d.Counts)-1, 0)] {
+			seen += uint64(n)
+			buckets[float64(uint64(1)<<i)*unit] = seen
+		}
+		ch <- prometheus.MustNewConstHistogram(prometheus.NewDesc("lacewing_store_"+name, text, nil, nil), uint64(d.Total()), float64(d.Sum)*unit, buckets)
+	}
+	histogram("group_changes", "Changes committed together.", st.GroupSizes, 1)
+	histogram("commit_seconds", "Time from the first change of a group to its commit.", st.CommitTimes, 1e-6)
 }
 
 // processor returns the share of the processors in percent that was used since

@@ -118,6 +118,26 @@ func (c *control) NodeStatus(context.Context, api.NodeStatusRequestObject) (api.
 	return s, nil
 }
 
+// StoreStatus implements store_status.
+func (c *control) StoreStatus(ctx context.Context, _ api.StoreStatusRequestObject) (api.StoreStatusResponseObject, error) {
+	st, err := c.node().service.Storage(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := api.StoreStatus200JSONResponse{
+		Durability: api.StoreStatusDurability(st.Durability), Promise: st.Promise,
+		Bytes: st.Bytes, MaxBytes: st.MaxBytes, LiveBytes: st.LiveBytes, Segments: st.Segments, Staged: st.Staged, Committed: st.Committed,
+		Commits: st.Commits, Changes: st.Changes, CommittedBytes: st.CommittedBytes, Syncs: st.Syncs, SyncSeconds: st.SyncTime.Seconds(),
+		RewrittenBytes: st.RewrittenBytes, Faults: st.Faults,
+		GroupP50: st.GroupSizes.Quantile(0.5), GroupP99: st.GroupSizes.Quantile(0.99),
+		CommitP50Seconds: st.CommitTimes.Quantile(0.5) / 1e6, CommitP99Seconds: st.CommitTimes.Quantile(0.99) / 1e6,
+	}
+	if st.Fault != "" {
+		out.Error = &st.Fault
+	}
+	return out, nil
+}
+
 var errNoRecon = errors.New("the plugin recon is not active")
 
 func (c *control) recon() (*recon.Recon, error) {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/lacewing-mqtt/lacewing/config"
 	"github.com/lacewing-mqtt/lacewing/engine"
+	"github.com/lacewing-mqtt/lacewing/engine/store"
 	"github.com/lacewing-mqtt/lacewing/engine/transport"
 	"github.com/lacewing-mqtt/lacewing/impl"
 	"github.com/lacewing-mqtt/lacewing/impl/admin"
@@ -46,6 +47,8 @@ type Options struct {
 	Output io.Writer // nil: standard output
 	// Release is the version of Lacewing that is shown.
 	Release string
+	// StoreOptions changes how the store of sessions and messages is opened: a test seam; nil leaves it.
+	StoreOptions func(*store.Options)
 }
 
 // Node is one running node. Its methods may be called from any goroutine.
@@ -66,6 +69,7 @@ type Node struct {
 	log     *slog.Logger
 	data    dataDir
 	store   *raftstore.Store
+	disk    *store.Disk // of sessions and messages
 	engine  *engine.Engine
 	driver  *transport.Driver
 	acl     aclFile
@@ -127,7 +131,7 @@ func Start(ctx context.Context, o Options) (*Node, error) {
 
 	var background context.Context
 	background, n.stop = context.WithCancel(context.WithoutCancel(ctx))
-	if err := n.start(ctx, background); err != nil {
+	if err := n.start(ctx, background, o.StoreOptions); err != nil {
 		return nil, errors.Join(err, n.Close(context.WithoutCancel(ctx)))
 	}
 	return n, nil
@@ -142,7 +146,7 @@ func loadSettings(settings map[string]string) (*config.Config, error) {
 }
 
 // start builds the parts from the ground up.
-func (n *Node) start(ctx, background context.Context) error {
+func (n *Node) start(ctx, background context.Context, storeOptions func(*store.Options)) error {
 	n.fitRuntime()
 	if err := n.openStore(); err != nil {
 		return err
@@ -155,6 +159,9 @@ func (n *Node) start(ctx, background context.Context) error {
 		n.log.Warn(notice)
 	}
 	if err := n.firstUsers(ctx); err != nil {
+		return err
+	}
+	if err := n.openDisk(cfg, storeOptions); err != nil {
 		return err
 	}
 	if err := n.startEngine(); err != nil {
@@ -222,9 +229,12 @@ func (n *Node) startEngine() error {
 	var err error
 	n.engine, err = engine.New(engine.Options{
 		Node: n.name, Version: n.release, SysDescr: "Lacewing " + n.release,
-		Logger: n.log, Settings: &s, Zones: zones(cfg),
+		Logger: n.log, Settings: &s, Zones: zones(cfg), Store: n.disk,
 	})
-	if err != nil {
+	switch {
+	case errors.Is(err, engine.ErrStore):
+		return loadError(err)
+	case err != nil:
 		return &StartError{What: "configuration", Err: err, Code: ExitConfig}
 	}
 	// Registered first, so that the rules of plugins, which come later, are asked
@@ -362,8 +372,8 @@ func (n *Node) shutdown(ctx context.Context) error {
 // ShutdownTimeout is how long an orderly stop may take.
 func (n *Node) ShutdownTimeout() time.Duration { return n.cfg.Load().Duration("node.shutdown_timeout") }
 
-// Close stops the node in order: no new connections, clients told and sessions
-// ended, plugins, HTTP, metadata. ctx bounds it; what is open then is closed hard.
+// Close stops the node in order: no new connections, clients told, plugins, HTTP,
+// sessions and messages, metadata. ctx bounds it; what is open then is closed hard.
 // Calls after the first return the same error.
 func (n *Node) Close(ctx context.Context) error {
 	n.closeOnce.Do(func() {
@@ -406,6 +416,9 @@ func (n *Node) close(ctx context.Context) error {
 	}
 	n.stop()
 	n.background.Wait()
+	if n.disk != nil {
+		try("store", n.disk.Close())
+	}
 	if n.store != nil {
 		try("metadata", n.store.Close())
 	}

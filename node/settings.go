@@ -80,6 +80,7 @@ func zone(c config.Zone) engine.Zone {
 		z.SessionExpiry = math.MaxUint32 * time.Second
 	}
 	z.MaxQueueLen = c.MaxMqueueLen
+	z.MaxQueueBytes = int(c.MaxQueueBytes)
 	z.QueuePriorities = c.MqueuePriorities
 	if !c.MqueueDefaultLowest {
 		z.DefaultPriority = 255

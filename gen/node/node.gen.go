@@ -55,6 +55,27 @@ func (e EffectiveConfigOrigin) Valid() bool {
 	}
 }
 
+// Defines values for StoreStatusDurability.
+const (
+	Fsync    StoreStatusDurability = "fsync"
+	Interval StoreStatusDurability = "interval"
+	Off      StoreStatusDurability = "off"
+)
+
+// Valid indicates whether the value is a known member of the StoreStatusDurability enum.
+func (e StoreStatusDurability) Valid() bool {
+	switch e {
+	case Fsync:
+		return true
+	case Interval:
+		return true
+	case Off:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for TracedPacketDirection.
 const (
 	In  TracedPacketDirection = "in"
@@ -233,6 +254,64 @@ type RetainedPage struct {
 	Items []RetainedMessage `json:"items"`
 	Total int               `json:"total"`
 }
+
+// StoreStatus defines model for StoreStatus.
+type StoreStatus struct {
+	// Bytes Size of its files.
+	Bytes int64 `json:"bytes"`
+
+	// Changes Changes in them.
+	Changes int64 `json:"changes"`
+
+	// CommitP50Seconds From the first change of a group to its commit, median, to a power of two.
+	CommitP50Seconds float64 `json:"commit_p50_seconds"`
+	CommitP99Seconds float64 `json:"commit_p99_seconds"`
+
+	// Commits Groups of changes written since the start.
+	Commits int64 `json:"commits"`
+
+	// Committed Of these what is committed.
+	Committed      int64                 `json:"committed"`
+	CommittedBytes int64                 `json:"committed_bytes"`
+	Durability     StoreStatusDurability `json:"durability"`
+
+	// Error Why new messages that have to be stored are refused; absent while they are not.
+	Error *string `json:"error,omitempty"`
+
+	// Faults Writes and syncs that failed.
+	Faults int64 `json:"faults"`
+
+	// GroupP50 Changes in a group, median, to a power of two.
+	GroupP50 float64 `json:"group_p50"`
+	GroupP99 float64 `json:"group_p99"`
+
+	// LiveBytes What still holds, estimated.
+	LiveBytes int64 `json:"live_bytes"`
+
+	// MaxBytes Limit of it, 0 for none.
+	MaxBytes int64 `json:"max_bytes"`
+
+	// Promise What an acknowledged message survives with it.
+	Promise string `json:"promise"`
+
+	// RewrittenBytes Written again to free older files.
+	RewrittenBytes int64 `json:"rewritten_bytes"`
+
+	// Segments Files.
+	Segments int `json:"segments"`
+
+	// Staged Bytes of all changes so far.
+	Staged int64 `json:"staged"`
+
+	// SyncSeconds Time spent in them.
+	SyncSeconds float64 `json:"sync_seconds"`
+
+	// Syncs Times that the disk was made to keep what was written.
+	Syncs int64 `json:"syncs"`
+}
+
+// StoreStatusDurability defines model for StoreStatus.Durability.
+type StoreStatusDurability string
 
 // TracedPacket defines model for TracedPacket.
 type TracedPacket struct {
@@ -504,6 +583,13 @@ type ClientInterface interface {
 	// Corresponds with GET /status (the `NodeStatus` operationId).
 	NodeStatus(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// StoreStatus Show the store of sessions and messages
+	//
+	// What keeps durable sessions, their queues, retained and delayed messages: how safe an acknowledgement is, what it takes on the disk, and what it does. Metadata is not in it.
+	//
+	// Corresponds with GET /store (the `StoreStatus` operationId).
+	StoreStatus(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// Trace Watch the packets of a client or a topic
 	//
 	// One JSON object for each packet, each on its own line, until the caller closes the connection or the time is over. With client and topic both have to match. Payloads are not shown. A caller that reads too slowly misses packets; how many is in `missed` of the next line.
@@ -713,6 +799,23 @@ func (c *APIClient) DropSession(ctx context.Context, clientId string, reqEditors
 // Corresponds with GET /status (the `NodeStatus` operationId).
 func (c *APIClient) NodeStatus(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewNodeStatusRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// StoreStatus Show the store of sessions and messages
+//
+// What keeps durable sessions, their queues, retained and delayed messages: how safe an acknowledgement is, what it takes on the disk, and what it does. Metadata is not in it.
+//
+// Corresponds with GET /store (the `StoreStatus` operationId).
+func (c *APIClient) StoreStatus(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewStoreStatusRequest(c.Server)
 	if err != nil {
 		return nil, err
 	}
@@ -1204,6 +1307,33 @@ func NewNodeStatusRequest(server string) (*http.Request, error) {
 	return req, nil
 }
 
+// NewStoreStatusRequest constructs an http.Request for the StoreStatus method
+func NewStoreStatusRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/store")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewTraceRequest constructs an http.Request for the Trace method
 func NewTraceRequest(server string, params *TraceParams) (*http.Request, error) {
 	var err error
@@ -1589,6 +1719,15 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /status (the `NodeStatus` operationId).
 	NodeStatusWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*NodeStatusResponse, error)
+
+	// StoreStatusWithResponse Show the store of sessions and messages
+	//
+	// What keeps durable sessions, their queues, retained and delayed messages: how safe an acknowledgement is, what it takes on the disk, and what it does. Metadata is not in it.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /store (the `StoreStatus` operationId).
+	StoreStatusWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*StoreStatusResponse, error)
 
 	// TraceWithResponse Watch the packets of a client or a topic
 	//
@@ -2069,6 +2208,47 @@ func (r NodeStatusResponse) ContentType() string {
 	return ""
 }
 
+type StoreStatusResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *StoreStatus
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r StoreStatusResponse) GetJSON200() *StoreStatus {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r StoreStatusResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r StoreStatusResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r StoreStatusResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r StoreStatusResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type TraceResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -2445,6 +2625,21 @@ func (c *ClientWithResponses) NodeStatusWithResponse(ctx context.Context, reqEdi
 	return ParseNodeStatusResponse(rsp)
 }
 
+// StoreStatusWithResponse Show the store of sessions and messages
+//
+// What keeps durable sessions, their queues, retained and delayed messages: how safe an acknowledgement is, what it takes on the disk, and what it does. Metadata is not in it.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /store (the `StoreStatus` operationId).
+func (c *ClientWithResponses) StoreStatusWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*StoreStatusResponse, error) {
+	rsp, err := c.StoreStatus(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseStoreStatusResponse(rsp)
+}
+
 // TraceWithResponse Watch the packets of a client or a topic
 //
 // One JSON object for each packet, each on its own line, until the caller closes the connection or the time is over. With client and topic both have to match. Payloads are not shown. A caller that reads too slowly misses packets; how many is in `missed` of the next line.
@@ -2818,6 +3013,32 @@ func ParseNodeStatusResponse(rsp *http.Response) (*NodeStatusResponse, error) {
 	return response, nil
 }
 
+// ParseStoreStatusResponse parses an HTTP response from a StoreStatusWithResponse call
+func ParseStoreStatusResponse(rsp *http.Response) (*StoreStatusResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &StoreStatusResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest StoreStatus
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseTraceResponse parses an HTTP response from a TraceWithResponse call
 func ParseTraceResponse(rsp *http.Response) (*TraceResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -3004,6 +3225,9 @@ type ServerInterface interface {
 	// NodeStatus Say who answers
 	// (GET /status)
 	NodeStatus(ctx echo.Context) error
+	// StoreStatus Show the store of sessions and messages
+	// (GET /store)
+	StoreStatus(ctx echo.Context) error
 	// Trace Watch the packets of a client or a topic
 	// (GET /trace)
 	Trace(ctx echo.Context, params TraceParams) error
@@ -3161,6 +3385,15 @@ func (w *ServerInterfaceWrapper) NodeStatus(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.NodeStatus(ctx)
+	return err
+}
+
+// StoreStatus converts echo context to params.
+func (w *ServerInterfaceWrapper) StoreStatus(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.StoreStatus(ctx)
 	return err
 }
 
@@ -3322,6 +3555,7 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.GET(options.BaseURL+"/trace", wrapper.Trace, options.OperationMiddlewares["trace"]...)
 	router.DELETE(options.BaseURL+"/retained", wrapper.CleanRetained, options.OperationMiddlewares["clean_retained"]...)
 	router.GET(options.BaseURL+"/retained", wrapper.ListRetained, options.OperationMiddlewares["list_retained"]...)
+	router.GET(options.BaseURL+"/store", wrapper.StoreStatus, options.OperationMiddlewares["store_status"]...)
 	router.GET(options.BaseURL+"/backup", wrapper.Backup, options.OperationMiddlewares["backup"]...)
 	router.POST(options.BaseURL+"/restore", wrapper.Restore, options.OperationMiddlewares["restore"]...)
 
@@ -3731,6 +3965,38 @@ func (response NodeStatus401TextResponse) VisitNodeStatusResponse(w http.Respons
 	return err
 }
 
+type StoreStatusRequestObject struct {
+}
+
+type StoreStatusResponseObject interface {
+	VisitStoreStatusResponse(w http.ResponseWriter) error
+}
+
+type StoreStatus200JSONResponse StoreStatus
+
+func (response StoreStatus200JSONResponse) VisitStoreStatusResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type StoreStatus401TextResponse UnauthorizedTextResponse
+
+func (response StoreStatus401TextResponse) VisitStoreStatusResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/plain")
+	w.WriteHeader(401)
+
+	_, err := w.Write([]byte(fmt.Sprint(response)))
+	return err
+}
+
 type TraceRequestObject struct {
 	Params TraceParams
 }
@@ -4041,6 +4307,9 @@ type StrictServerInterface interface {
 	// NodeStatus Say who answers
 	// (GET /status)
 	NodeStatus(ctx context.Context, request NodeStatusRequestObject) (NodeStatusResponseObject, error)
+	// StoreStatus Show the store of sessions and messages
+	// (GET /store)
+	StoreStatus(ctx context.Context, request StoreStatusRequestObject) (StoreStatusResponseObject, error)
 	// Trace Watch the packets of a client or a topic
 	// (GET /trace)
 	Trace(ctx context.Context, request TraceRequestObject) (TraceResponseObject, error)
@@ -4312,6 +4581,29 @@ func (sh *strictHandler) NodeStatus(ctx echo.Context) error {
 	return nil
 }
 
+// StoreStatus operation middleware
+func (sh *strictHandler) StoreStatus(ctx echo.Context) error {
+	var request StoreStatusRequestObject
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.StoreStatus(ctx.Request().Context(), request.(StoreStatusRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "StoreStatus")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(StoreStatusResponseObject); ok {
+		return validResponse.VisitStoreStatusResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // Trace operation middleware
 func (sh *strictHandler) Trace(ctx echo.Context, params TraceParams) error {
 	var request TraceRequestObject
@@ -4462,70 +4754,80 @@ func (sh *strictHandler) VmProfile(ctx echo.Context, name VmProfileParamsName, p
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"xFtfc9tGkv8qXdh9uKtCKMr2+Rz65RRdEvvKcVSW49RV7LKGQJOYFTADzwxEcV367lvdMwABYmDS/1Yv",
-	"iSkC0z39v3/d/Jhkuqq1QuVssviYGLS1Vhb5w0vtftGNyunfmVYOlaN/irouZSac1OrkH1Yr+pvNCqwE",
-	"/evvBlfJIvnbye7gE/+tPflFyLIxmNzd3aVJjjYzsqZjkkXyukCDIC0oDbbJCnCFVOtZcpcmr3DVWPy3",
-	"cPHcQSaU0g6WCLlW+BSUZk6gEBayQqg15rBsHGwK4cAVCBVaK9YISlRomeE/lGhcoY3854hrh7fupC6F",
-	"3OPXbWtMFol1Rqp1jLOXGjKDOSonRWlT0AY2Rqs1aMVU79JwGmvuXJclZs6Tr42u0TjplboyiPn75daF",
-	"j9pUwiWLRCr3+FGStpxI5XCNhg82+KGRhg77a/D6u+5pvfwHZo7ufq4bFaWb0Re9q04R8M/Fjv55tcLM",
-	"yRs812ol12MShWYCQ8H9WaAr0IAI2gMnrtEC8mEgHGiV4Wx38aXWJQpFBK9xG9FNmmgj116BqJqKmM5x",
-	"JZrSJWmykiUmaYLqRhqtKlJ7mqxKsU7SJCsb69AkaVKXDZ2QJkrn2LvsjobVjckweh2DgLcic+U29a4i",
-	"LAggwiBUDtJZKCWZLla128JKGwj82d49d6RuRNlgzAiHiiFptA93MugYTVn6MbW17jZSV3Ccw5TbB2On",
-	"v8TNhbB2o03E5ureN52hd39Mk0qqF6jWrkgWp+kBJrrXolzoHC+dcI2NGX5VCyeXZUSbr7BEYdHCptAW",
-	"4eziuQVhEGytr1GRtvBWVDW9mjyYPZydnqbwcDafncb0mGnjKQ5pXBidobXa2BSWW/jQaCdgw2bk2qCr",
-	"FbtAJ6NcN0u240BENdWSfDVNcuHE+1yaqGO0hLWJ8PFCVtKBXoGuUbG5WrZXq7NrdDaFOcgVNOpa6Y0a",
-	"cDMVmtJkrcd0ftVgvFhTsFvrsGIywmSFdJi5xuBQsGt9OnvwePaEvKa5PRFV3qe2u10prUOF/m7SYWUP",
-	"ZZrfa1Qvwlt0QjhSGCO29LnCSpvt+Ao/UXglUfkHWG8li2+st6dfIjcOOxS/OiFg9eH2f04f/PdsPmVe",
-	"Te1khe8tZlrlx+WONLlBY6VPzlHLp0u+EBluONn3tTKfnc7mySGv5IvsyKR9b2PzGPHdM+GhwbYO1Kml",
-	"r/GY0w+0O3J7kecGrR1Kec7inS9Onzx5GJMx1RDDN6oPzi1cVgPeOjRKlIdFQmekHf0Y5xecfoj3gSnv",
-	"XYBzbc/Pe5lxoMuP0/c4itP+YWlLNsb2vvu8wlKLPFZsmN43+/lTONgICwZFDmItJPtMJ4PRVYZE927Q",
-	"0Ymx+wqdkArz33Z5bk/CbuBFuXD4A9lqzDJWRlfj25yXEpUDyXXhSqIhf6KitG6WpbQFmmjG/6BtrBJL",
-	"Eyv/ifFvnK5ldlil/jFPIRwXeE/pup8S00VURp1ijgq4+yKPGI3TTpRH1KH+udYyYoy/NiIjtil9fZ1y",
-	"M1bje5lHLTALwXo/gAqrFdCXs2jozaWhclkPClUu2XTjojVn3tRxd6+ktTFn8ne3YKXKOCtx4QlLXGnO",
-	"UuRqlKmoobLF8emp5nOH8uh/jRivPybt2rBdxC/X2vxECmZvElvy87icpzyjfbYfzS/++OnF88tnB2O4",
-	"cEnfKsKV+zoNJ8Ts8s1vsVr7E5UG3Wu/ZuX+UWp1bKIvUNRHPloK695n/Q71OC9ReNu9N77JMxQ1kC6p",
-	"p9sUMitgLcySOnNpoSMHdMqRZuhFeqwEatHYQXk05O+sLIEfseD0mnvSI0vu2hfwsRBgOfL7a7e26p/+",
-	"onI61M0RT/9V3qCCpciuwWmm40vrIw+2TmTXxwqyi9CRzE2UTaPIRBiRodTy+ew00Tv+7tXt41YpbxC0",
-	"4W6MwtfOgLZ4nP3s949Bi4F68JhOND3hp13uaQ1wz/bTgX/uW14sJFB+zJsyVqeutdGNkwonQmcpHKps",
-	"+77+r/m0cT/TGyi1WsPuNNgISeJymhSW9nKEdcK4I22/o/7jj9HO46DXhFY0YmUFVYD2iEqgJ6HdawMC",
-	"cSnFuR+rZ4R2hO5jp7ToOxazxki3vaTap+05Kqn+sF7Ne/ihqDw81OIYFC+EAn4FGuujEddRnB+F5Tou",
-	"kC2cqz0qKdUq0nOfa+WMLrm7V+QwOS48QkqmJqi/AoWYMwcKJSNyIWC5jYZcZ02FiuylEkqskT54OKQQ",
-	"dgavC4RMV5VQ+Vt1VYaGETJXXlF0F+BzJR0p3eytequeO/rCornxNri7J3XNTDgXtlhqYXJo+7yU+dtI",
-	"V8CqKUswcl247vksXNIDFiDbU5wAn5e12YJevVX0ZxJBGvKQVuWWnxUZo5vtzekZyIRiRGQGP9+g2cLK",
-	"w2XE/dXHty329TZZwGw2u7uavVXcmGaoLBcXvtVKzmqRFfjDg9mcjVs6rjfa1tqTOrt43uuVF8kp9aKc",
-	"6GpUopbJInk4m88eckhxBZvUCcV8XxeuMZJ2zyDT9ZaNqSzBOm1Ih+gEyWXhBZ5CD6y3KSwF/TdjFLcx",
-	"/NcUPCRKwcEFYKiHd8/guYNClzmpNDPo7AKuEWuQDoRlFJTM1xub1Op5TrWN5zwdDjUezOefmCTozKH7",
-	"wTqDohoi9F3IWUol2D8PYvZktV58PBZ4ND+d6l86Dk8GswN+6cfDL7UTEg4LTVURf+SU9TZMKLw6iGex",
-	"thRkfmv/9I7eOfG6sJNa9qZ5jduB6bKj0CcGhckhPKo+g0uvJI9lOmHsWDt7aL79PD2NJz5H9Yf7I4Rx",
-	"fx9VIt/PfqkSB0p5Ia0DZHF6qXHE8Xieg4yidGiXW1Wd9/0k6Ms7yyF9BZdilUkLy0aWeYhJxEEXdTn+",
-	"WZAuhUblaEIdiSt5C1dYfbh9f8UQJIWasSLpRheBn6/U4adU18OsJrQUhPLt1OR2h/b08ZJHNn01nHwk",
-	"ydydeDSISyxtI1rZMcnok+VRzSAMglC4mcFZ+xiXojwUdeCBMfpkvLuPVeEBsYt2uFQLIyp0jFj/Nerd",
-	"PQXiPPWerA3/XzcuKJ+BMcUjE1ckLarXwna7msWZBtOeGj89Vnk3MpJHnxZVo2wL1N1DFL10ugbRMsMD",
-	"C6pfOfMQU3HLOGQKr1j/HElFhXk7DqEDF22pgNaCaUq0qS8/qGZfkfPsgIkOoE7bCqVnS3TmDP4MKuXx",
-	"9OhovtD+6Snl1Mvnvz774wJyjXYG3HvtJuOMnZK56KbMQ2EHBoNgOgNtpbW1dKBk3PUpU9NUAPr04ESY",
-	"dMVM+ZAR+55Q74G5eFuXjJl5w2QT/tAgJ+1gw1SbJmksfbRImcioA+uLhfuuQSxOD8LF775jROzg70g8",
-	"HMDc9+I3ZOF9sz6Q0ch6dJgST3hMTXW/jdWZlJxEKLV8k9NwPgOpnO6KkjM/I9/F1PYNvxhg21WPmDF6",
-	"5nzQQ+t+0vn2+1WRw8h6d2y87KQhA4YRgsQ9lqBBaUdWoSag9/56JboILvuLNmt0PpC1z7crOO0YnRFZ",
-	"C5Vwma9PV7J0aJ7C1d+uOKBxPg1f+2eXWOoNXP398v8vT67GBnBeolDtcOFQUDrzhwaqXRLdi0D+22+a",
-	"R79daGm3eCKR5ZneUI++DUPoDRq8F9PyhjC2gZ55dQp7d5fG6+TfFUIt1h14Orao0OVrk3eIhTTBamZw",
-	"4QcDtoMJuynHuEY+1nxe6Y2lnFYLa0HfTFuQXq0sDrNYu4e0mPNyi6wol81j2GSUajfuWOMUUV5DiNM8",
-	"nRNVceupns7n8z4XpxEuvm927I0VpzoGvui3aheONEWKdBatlZo6h27Ic/epqHdeahuqt0wr5aHfVl0B",
-	"+5KrwV6Ix7JWIVxSpxGI+mLfNsuOgK8CPzTYRNq7/zW6vvRvji030h30p1bfvUVoryQtrHmH6csD0aPD",
-	"L3X7sEPl/6yo/LWdjFqdB6nZVufdflg0FL3kRiyAcyn4rRW/ueQ3OXZVv8cWff1fSV/p8DCEmEt7S4Ch",
-	"ORgrtbev9h1dsEdlwgEVT6+/gQNeii0lfxDKbtBMtOvOCL9SOZkL/u/y95fgMXbem0SRFeCn0an/QMbm",
-	"LOiN4ll3Co1ysvR+KMoSDWRxX/WoCitVhrjOvVnrvtyIcd2w1K6AQtxQIeOrlMlEA2ctVS74PKrgtAZb",
-	"6k25BR7c23AD+xSKNnlLzmxXfrB/1RkW3jq+1thieNnhUOp63YtG3UrKVCbpB4rpRej0y6qrdg/lMw4m",
-	"5ktNjYBjNU0dvRvvRHLg40EOfPL40TfOgbc/qPzznHCwpTKZB8MKplYI/RfI3NnsvVHcQ5n3Z1fEByZ5",
-	"1NDNewwIaHU9EXd5BNFCdP2N4Lpx0f6CA4mPp2atnUNyeY/K6LI3QGtxOXuNnGjHTnOJ7mK3bXw4d34L",
-	"ZO2Y/vQzw3hvxfpr+tO+4Cy6f1uy/jr4DwMOPDU2nW5nb6rJXPOLXDdml9B/1e1SwwwezX+ETeGBih5c",
-	"nPkqZwcEj63tTfU9k/mb36aix8pf5n7QWc5oYUu6t3zQwpq7GXq0IripTtbZNOYUfkZju00ipTd89Fre",
-	"oIVGMcrpyceWY75Kmefdtsd3bPPbJawpCFE64F/83NMAk9lrpT+pwtpoBhpDkP/ErDo82bX7jVJSrdud",
-	"qRlcZXXDGwWMSnOVxg+uef0pZP60D2FTHebhLV2hcsernHOX4lOgWyXpGJQWlkisTcDjb6oL/+S3ySst",
-	"6J3VzW4zSZSlziyv0Qe/StJkWersOkmTqnF42+3DZAaFi/2QaaLM4hzmM/no7l9Ud532y67Hh2quEVNz",
-	"rvYZKtSm8sX01VpTKV1CTYxd+eI6hVNS3AP/fFgljHGb47JZT2MzLasPDuA07+53e6FTyT14/2txjd4+",
-	"gp3vO39vB4oNv7f99Nc7khxv/0w2Km177LXdbgoV0nZz8UVvReg/Tp/Mnzz8z7aPG+4CkRE0pkwWyYmo",
-	"5Qn/KIUYCBx/jEuWp3Bts16JrAiNV7AgvubYVN/wLkK3eyEN+J/ihd2lMNzYDcT8imQu7XXv7OEEZkyk",
-	"LaHbPCpNW373Dunq7AiauA+F9V7roLAI2b2xDv+wcVPosi+Xrsq6e3f3rwAAAP//",
+	"xFzrc9s4kv9Xurj74a6KI8tJLpcoXy7jmzyu8nDFmUxdTVIxRLZErEmAAUDLmpT/9y00AAqUQEtO4smX",
+	"3Vgi0Y1+/vqh+ZoVsmmlQGF0NvuaKdStFBrpjzfSPJOdKO2/CykMCmP/ydq25gUzXIqjf2kp7Ge6qLBh",
+	"9l//VLjIZtk/jjYHH7lv9dEzxutOYXZ9fZ1nJepC8dYek82y9xUqBK5BSNBdUYGpuFhOsus8e4eLTuPf",
+	"wsVLAwUTQhqYI5RS4BMQkjiBimkoKiaWWMK8M7CqmAFTITSoNVsiCNagJoZ/F6wzlVT8rx2uDV6Zo7Zm",
+	"fItfs24xm2XaKC6WKc7eSCgUligMZ7XOQSpYKSmWIAVRvc79aaS5E1nXWBhHvlWyRWW4U+pCIZaf52vj",
+	"/5SqYSabZVyYhw+yPHDChcElKjpY4ZeOK3vYn4PXP/VPy/m/sDD27ieyE0m6hf0iuuoYAfdc6ujfFgss",
+	"DL/EEykWfLlLopJEYCi4Pyo0FSpgXntg2AVqQDoMmAEpCpxsLj6XskYmLMELXCd0k2dS8aVTIIqusUyX",
+	"uGBdbbI8W/AaszxDccmVFI1Ve54tarbM8qyoO21QZXnW1p09Ic+ELDG67IaGlp0qMHkdhYBXrDD1Oneu",
+	"wjQwsISBiRK40VBza7rYtGYNC6nA86eje25IXbK6w5QRDhVjpREe7mXQM5qT9FNqC+62oy7vOPsphwdT",
+	"p7/B1SnTeiVVwuba6Jve0PsP86zh4hWKpamy2XG+h4n+tSQXssQzw0ynU4bftMzweZ3Q5juskWnUsKqk",
+	"Rnh6+lIDUwi6lRcorLbwijWtfTW7N7k/OT7O4f5kOjlO6bGQylEc0jhVskCtpdI5zNfwpZOGwYrMyISg",
+	"KwW5QC+jUnZzsmNPRHTN3PpqnpXMsM8lV0nHCISlSvDxijfcgFyAbFGQuWqyVy2LCzQ6hynwBXTiQsiV",
+	"GHAzFprybCl36TyXoJxYc9BrbbAhMkwVFTdYmE7hULBLeTy593DyyHpNd3XEmjKmtrldzbVBge5u3GCj",
+	"92Waty2KV/4te4I/kinF1vbvBhup1rtX+NWGVysq9wDprSbx7ertybfIjcKOjV+9ELD5cvU/x/f+ezId",
+	"M6+uNbzBzxoLKcrDckeeXaLS3CXnpOXbS75iBa4o2cdamU6OJ9Nsn1fSRTZk8tjbyDx2+I5MeGiwwYF6",
+	"tcQaTzn9QLs7bs/KUqHWQylPSbzT2fGjR/dTMrYYYvhG88WYmSlawCuDSrB6v0jsGXlPP8X5KaUfy/vA",
+	"lLcuQLk28vMoMw50+XX8HgdxGh+WB7Iptrfd5x3WkpUpsKGib7bzJzOwYhoUshLYknHymV4GO1cZEt26",
+	"QU8nxe47NIwLLF9v8tyWhM3Ai0pm8BdrqynLWCjZ7N7mpOYoDHDChQuOyvqTBaVtN6+5rlAlM/4XqVNI",
+	"LM80/wvT3xjZ8mK/St1jjoI/zvOe2+veJKbTpIx6xRwUcLdFnjAaIw2rD8Ch7rlgGSnGz4xUo1m/B9hD",
+	"hZ3xvyjmWZBGKfDAgO2wa+LAE/cFcGH13hx6nGwabj63/zWN4/nw5GdKNmRLC660CehZLoDBUsmuBSPp",
+	"Gu6sHBosORO5/ZhBK1feGFfyQGQReHr8OJlj9r2YuMFzyyblUS8+WCluDArQXBSURkEbpsytpGZSYeUt",
+	"uZ1GVxbyIBWD5W3PvkVplmdlp9ic19ys42pkodfCOqF9UF2SFcvFIllmoFJSpaLkGgSuQm2rwdhrVewS",
+	"rXrnVmxSYUlYVbny/AmwubbBaFXZSsRUuKavhTTJGOQKkgRpxU1AhmtReNILxuuDZUnmaY37RnfxZvz9",
+	"huvJPX58oL3W/BI/j8QHSk/a8LqGStalzgG14Q073JAadjV2eI/ArbtOqTAU28h//OBWyYZrHOGZCWCF",
+	"haA1lkss+66I7tQlv7Sux00FPG0LCr1jjorF+y3la6uohUIEWZeobhVGNS6b0OrainbhlMRLhi1TPt+j",
+	"dFbXfYTREhZMHcrOWhTjAfg9b2wlSAk+Ed3HDYz8Jn2edycb+UquLwgJNawkt75AbF38sp96jRx0k63U",
+	"GUWljdnkPiXGFjrwhUg7vczjmLsJ9Jt0uBs3w+23hLtrY30EiuNF7MzJLJlMUylw8F6xwmIaW9t+H/Ir",
+	"CON95mUSnha+ktuurpiWAuyXaZsuucIiwPeQN6ifIzuTzBRl16ZrgYZrnXIPd3cd5dqaC4Q5LiSVsNbO",
+	"0CUI0NXhtWtL5w7lEX+NmG5OjIJeRaAxfbkAiEc8n6A2W9siIC3nMdgcno1LvdPff3318uzF3gKPmSy2",
+	"Cn/lWKf+hJRdfnidasTd0IaYOB8eNLSoucylOBSmVMjaAx+tmTafi7h9fZiXCLzq39u9yQtkLVhdAiOA",
+	"UlSwZGpuExRhNU8O7CkHmqET6aESaFmncTzUP61roEc0GLmkhvWBsb513b1UCNBUFrprB1t1T39Tr803",
+	"1RKe/pxfooA5Ky5sGiFUTX23Q7OgYcXFoYLsy7cEBrGUVSesidC4ZhEqmFux0yXv+Nap28Utm7VAqoBv",
+	"IwNao/mWjBm06Kl7j+lFEwk/7wvTYIBbtp8P/HPb8lIhwRbPZVenmlhLqWRnuMCR0Fkzg6JY31xIvpAr",
+	"qKVYwuY0WDFuxWWkVVh+Yz12A5AO1G9dMrZ9T3yk21EpZKU+oE0QSWjz2oBAWkpp7nfVszMK8a3JjdKS",
+	"72gsOsXN+qyosAkNyYaL3zUmyr03rHGzozDkIFQrgF6BTrtoRE0Wyo9MU5PHk62Mad3IkotFoiF/IoVR",
+	"sqbWv7AOU+LM4UxrasxIpUGgrSaFjcCcxnU+YJmVhFIWncWFtqpggi3R/uFmJRXTE3hfIZXbTJQfxXnt",
+	"u8lQmPrcRncGLle6wmfyUXwUL6lE16gunQ1u7qlBCoeOma7mkqkSQhM4J/6ojFl0dQ2KLyvTP1/4S7pp",
+	"hgfsUDLDwOVlqdYgFx+F/diKIPd5SIp6Tc+ygkaf4eb2GSiYoHHJBH67RLWmMrhzrf/zrx/DYOxjNoPJ",
+	"ZHJ9PvkoCFMXKFyh5vqw2dOWFRX+cm8yJePmhvBG6Ls7Uk9PX0aN9Fl2PJm6xy191vJslt2fTCf3KaSY",
+	"ikzqyMZ8hwuXmEi7T6GQ7TqUSL5n0KBhVi4zJ/Acokm+zmHO7P8WNOLtFH2ag5uX2uAQegPRMHwCL42r",
+	"lkFjodDomatluAGmaURqzdcZG5fiZWmxjeM8H2483JtOb1gzkIVB84s2ClkzHN/3IWfOBSP/3DvQt1br",
+	"xEc7Aw+mx2PNzZ7Do8FiAb30eP9LYX2CwkLXNJY/65Tt2q8vOHVYntlS2yDzOnz0yb5z5HShR7XsTPMC",
+	"1wPTJUexf9HE2DqEG7lP4MwpyQ06DVN6Vztbo359Oz3troMc1Dze3i/Ybf4nlUj309+qxIFSXnFtAEmc",
+	"TmoUcdywz0Bho7TvpQdVncR+4vXlnGWfvrxLkcq4hnnH69LHJMtBH3Up/mlqGXWiROVxJC74FZxj8+Xq",
+	"8znNJ22o2VWkvdGp5+c7dXiT6qKB1oiWvFB+nJrM5tBIH29onyNWw9FXK5nrIzcqIogldUIrGyZpNKV9",
+	"bz1SLzCBqwk8DY8Z32q2CNRNzexfvh27qwo3LTsNmyctU6xBQ+PsP3dqd0fBcp47T5aK/l92xiufpmaC",
+	"9ilMlYWRX5jpbTCLUR3mkRpv3rn4tGMkD24WVSd0mOL9hCh6ZmQLLDBDPWuLXynzWKbSlrHPFN6R/imS",
+	"sgbLsCthD5wFqIBag+pq1LmDHxazL6zzbBoT/fQ6DwglsiV75gT+8Cql3bWdo+lC26fnNqeevXz+4vdT",
+	"KCXqCVDttVmbo8GqNRfZ1aUHdqDQC6Y30CCttbYHcmo6PiFq0gJAlx4M82swKVPeZ8SuJpRbk168amvq",
+	"mTnDJBP+0iElbW/DFptmeSp9hE4ZK2wFFouF6q5BLM73zpI/3WFE7GfjiXg4mIH/FL+xFh6b9Z6MZq1H",
+	"+hWyEY9pLe7XKZxpkxPzUMsVOR3lM+DCyB6UPHULdJuYGt4IjX2/B5oyRsecC3qoza+yXN8dihxG1utD",
+	"42UvDe57GD5I/EQI6pV2IApVfrTvrlejSfRln0m1ROMCWXh+M8N0O3bUkdXQMFNUfrxdG1RP4Pwf5xTQ",
+	"KJ/6r92zc6zlCs7/efb/Z0fnuwZwUiMTYfNgX1B66g71VPskuhWB3Lc/NI/+uNASVnwTkeWFXNkafe03",
+	"1Fao8KeYljOEXRuIzKtX2KfrPI2T3wqEli375umuRfkqX6qy71hw5a1mAqduMKD7NmE/5djFyIeazzu5",
+	"0jantUxrkJfjFiQXC43DLBaWlGdT2nzljc1l01RvMkm1H3cscYwo7SimaR5PpzT5c1SPp9NpzMVxgou7",
+	"zY7RztFYxUAX/VHlwoGmaCOdRq25tJVDP+S5vinqndRSe/RWSCFc6zeoy/e++GKwNOp6WQsfLm2l4Yk6",
+	"sK+7eU/AocAvHXaJ8u5/lWzP3Ju7lpuoDuKp1Z2XCOFKXMOS1hy+PRA92P9S/2OZofJ/Exb+6l5GQede",
+	"ajrovF8jS4aiN1SI+eZcDm6l1a01uzXPDep3vUWH/xvukA4NQyxzefQLAV8c7Co1Wma/QxeMqIw4oKDp",
+	"9Q9wwDO2tskfmNArVCPleo8wkwogyHyB2Gqg7Ya6Ny9XXXHlXETnG0+3oi6xZuvI62dQyRVotsCtjRlq",
+	"tXCd+wUy43+mErrRXF/4/rP/2pVeryNUZzMMF37FZqjReFPxDlUakxnRKUH7H9QtO7OidDMjqShLB5WQ",
+	"pBKBNlK3UawYV7dN/f939vYNuJEKrUohKypwywe5+8PGFqNBrgStNuTQCcNrF3ZZXaOCIh2aXRONfJj7",
+	"NE6leIjWVHcTTJxLU/V7dwRKR3EFPA1UCd+7JpKREnQtV/UaaE9D+xvoJ2SIhNU4AZlzt8dx3scRvDJ0",
+	"rV1zot2WfUjlfZR8+vXkMeAQ54XxH8Xl3wamw07yLQ62zNfS1n2G1DR29Gaal4A8DweQ59HDBz8Y8lz9",
+	"IsrbOehgKWkU9vif40iBEL9gzZ3M3hnFT0D1f/Q1m2fSbSOH8Z4CBkHXI2mWJk6hIxv/OqztTLKcpLzh",
+	"0qdaStpB5MY14WQdzUtDG1ZfIOGqRAxGc7r55dl+qPQjGqmHtCNumbWjn9t9TzsiFpxG87dhs+/r9qJv",
+	"+49Nyce7F5fNaK555lJiiLvPZdhhmcCD6ePNOvVmOlA4ULvp++9a24fmLhP9h9d3lN+/Tz2U0fwv5qJd",
+	"k9DF3qxMJBHBZXO0LMZbjP4n1bpfHBNyRUcvab25E9TUduRTu1DfpcyTfrnnDrs6YedurGPMDa1dlz9p",
+	"Xk3sBemPqrBVkvrKPsjfsJrgn+y7O50QXCzDitwEzou2owUSGkIQSqMHl7Tt5jN/Hk8sdACkjbRw/nCV",
+	"U+4SdAr0m0M9g1zDHC1rI9OQD82pe/LH5JUw4yjabrOIxupa0lZ171dZns1rWVxkedZ0Bq/69adCITOp",
+	"H7WPwCzKYS6T79z9m3DXcQy7Hu7DXDtMuR9GUGdYqsaB6fOltFC6htYydu7AdQ7HVnH33PN+czTFbYnz",
+	"bjneigus3tvTlvv0c5dVepX8BO9/zy7Q2Ye3823nj1beyPCjZbc/P1nJ0bLXaKESuiFO22ExrOK6X4OY",
+	"RRth/3H8aPro/n+GOm64+mWNoFN1NsuOWMuP6AfKlgHP8de0ZGnoGnozDSsqX3h5C6Jr7prqB1o96Vdt",
+	"uAL3n2WIWwXxL13dRmzJ9UV09nDgtkvkLC6qHRUPv6NDepydaB5vdz6j1/rOZ4Ls1hSP/iMXq0rWsVx6",
+	"lHX96frfAQAA//8=",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

@@ -155,6 +155,9 @@ type RaftInfo struct {
 	HasLeader bool
 }
 
+// Storage returns the figures of this node's store of sessions and messages.
+func (s *Service) Storage(ctx context.Context) (Storage, error) { return s.local.Storage(ctx) }
+
 // Raft returns where this node stands in the replicated metadata.
 func (s *Service) Raft() RaftInfo {
 	return RaftInfo{Leads: s.store.Leads(), HasLeader: s.store.HasLeader()}

@@ -126,20 +126,48 @@ func (l *Local) RoutesOf(_ context.Context, filter string) ([]Route, error) {
 }
 
 // Publish implements [Node].
-func (l *Local) Publish(_ context.Context, m Message) error {
+func (l *Local) Publish(ctx context.Context, m Message) error {
 	if !topic.ValidName(m.Topic) {
 		return failOn(BadTopic, m.Topic, "bad topic")
 	}
-	_, err := l.o.Engine.Publish(&engine.Message{
+	_, err := l.o.Engine.PublishStored(ctx, &engine.Message{
 		Topic: m.Topic, Payload: m.Payload, QoS: packet.QoS(m.QoS), Retain: m.Retain, From: m.From,
 	})
 	if code, refused := errors.AsType[packet.ReasonCode](err); refused {
 		if code == packet.TopicNameInvalid {
 			return failOn(BadTopic, m.Topic, "bad topic")
 		}
+		if code == packet.QuotaExceeded {
+			return failBy(Quota, "the message cannot be stored", err)
+		}
 		return failBy(PublishRefused, code.Error(), err)
 	}
 	return engineError(err, SessionNotFound, m.Topic)
+}
+
+// Storage implements [Node].
+func (l *Local) Storage(context.Context) (Storage, error) {
+	st, err := l.o.Engine.StoreStats()
+	d := func(h engine.Histogram) Distribution { return Distribution{Counts: h.Counts[:], Sum: h.Sum} }
+	s := Storage{
+		Durability: st.Durability, Promise: promises[st.Durability],
+		Bytes: st.Bytes, MaxBytes: st.MaxBytes, LiveBytes: st.Live, Segments: st.Segments,
+		Staged: int64(st.Staged), Committed: int64(st.Committed), Commits: st.Commits, Changes: st.Records,
+		CommittedBytes: st.CommittedBytes, Syncs: st.Syncs, SyncTime: st.SyncTime, RewrittenBytes: st.Rewrites, Faults: st.Faults,
+		GroupSizes: d(st.GroupSizes), CommitTimes: d(st.CommitTimes),
+	}
+	if err != nil {
+		s.Fault = err.Error()
+	}
+	return s, nil
+}
+
+// promises says what an acknowledged message survives.
+var promises = map[string]string{
+	"fsync":    "an acknowledged message survives a crash and a loss of power",
+	"interval": "an acknowledged message survives a crash; a loss of power can lose those of the last store.sync_interval",
+	"off":      "an acknowledged message survives a crash; a loss of power can lose any that the operating system has not written",
+	"memory":   "messages and sessions end with the process",
 }
 
 // Plugins implements [Node].

@@ -79,6 +79,9 @@ type Node interface {
 	// it is.
 	Reconfigure(ctx context.Context) error
 
+	// Storage returns the figures of the store of sessions and messages.
+	Storage(ctx context.Context) (Storage, error)
+
 	// Alarms lists what is raised now.
 	Alarms(ctx context.Context) ([]Alarm, error)
 }
@@ -105,6 +108,49 @@ type NodeInfo struct {
 	MaxFiles    int64 // limit of open descriptors
 	Clients     int   // connections open now
 	Load        [3]float64
+}
+
+// Storage is what the store of sessions and messages does.
+type Storage struct {
+	Durability string // fsync, interval, off; memory where nothing outlives the process
+	Promise    string // what an acknowledged message survives with it
+	Fault      string // why nothing new can be stored; "" while it can
+
+	Bytes, MaxBytes, LiveBytes int64 // on the disk; the limit, 0 for none; what still holds, estimated
+	Segments                   int
+	Staged, Committed          int64 // bytes of all changes so far; of these, committed
+	Commits, Changes           int64
+	CommittedBytes             int64
+	Syncs                      int64
+	SyncTime                   time.Duration
+	RewrittenBytes             int64
+	Faults                     int64
+	GroupSizes, CommitTimes    Distribution // changes in a group; microseconds
+}
+
+// Distribution counts values by powers of two: Counts[i] those below 1<<i and not below half of that.
+type Distribution struct {
+	Counts []int64
+	Sum    int64
+}
+
+// Total returns how many values there were.
+func (d Distribution) Total() (n int64) {
+	for _, c := range d.Counts {
+		n += c
+	}
+	return n
+}
+
+// Quantile returns the bound below which that share of the values is, 0 to 1; 0 without values.
+func (d Distribution) Quantile(q float64) float64 {
+	total, seen := d.Total(), int64(0)
+	for i, c := range d.Counts {
+		if seen += c; total > 0 && float64(seen) >= q*float64(total) {
+			return float64(uint64(1) << i)
+		}
+	}
+	return 0
 }
 
 // Client is one open connection.

@@ -1,6 +1,7 @@
 package delayedpublish
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"sync"
@@ -66,11 +67,21 @@ func TestOrder(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- e.Run(ctx) }()
+		defer func() {
+			cancel()
+			<-ended
+		}()
 		d := new(Delayed)
 		if err := d.Start(t.Context(), plugins.Env{Engine: e, Config: cfg, Logger: slog.New(slog.DiscardHandler)}); err != nil {
 			t.Fatal(err)
 		}
 		remove := e.AddHooks("test", engine.Hooks{Dropped: func(_ string, m *engine.Message, _ string) {
+			if m.Sys {
+				return
+			}
 			mu.Lock()
 			defer mu.Unlock()
 			got = append(got, m.Topic+" "+time.Since(begin).Round(time.Second).String())
@@ -84,7 +95,7 @@ func TestOrder(t *testing.T) {
 		if _, err := e.Publish(&engine.Message{Topic: "$delayed/1/large", Payload: make([]byte, 100), From: "test"}); err == nil {
 			t.Error("a message above max_bytes was taken")
 		}
-		if n, refused := d.Waiting(); n != 4 || refused != 1 {
+		if n, refused := e.Delayed(); n != 4 || refused != 1 {
 			t.Errorf("got %d waiting and %d refused, want 4 and 1", n, refused)
 		}
 		time.Sleep(3 * time.Hour)

@@ -28,8 +28,8 @@ func Descriptor() plugins.Descriptor {
 
 var keys = []config.Key{
 	{
-		Name: "retainer.storage_type", Type: config.Enum, Enum: []string{"ram", "disc", "disc_only"}, Default: "ram", Plugin: "retainer",
-		Doc: "Where retained messages are kept: in memory, whatever is set here; they are lost when the node stops. disc and disc_only are taken so that configuration files of EMQ can stay as they are, and the log says at every start that they do not hold yet.",
+		Name: "retainer.storage_type", Type: config.Enum, Enum: []string{"ram", "disc", "disc_only"}, Default: "disc", Plugin: "retainer",
+		Doc: "Whether retained messages outlive the node: disc and disc_only keep them in its store as well as in memory; with ram they are lost when the node stops, and the log says so.",
 	},
 	{
 		Name: "retainer.max_retained_messages", Type: config.Integer, Default: "0", Hot: true, App: "emqx_retainer", Plugin: "retainer",
@@ -63,21 +63,23 @@ func (r *retainer) Start(_ context.Context, env plugins.Env) error {
 func (r *retainer) Configure(_ context.Context, cfg *config.Config) error { return r.apply(cfg) }
 
 func (r *retainer) apply(cfg *config.Config) error {
+	where := cfg.String("retainer.storage_type")
 	err := r.engine.EnableRetainer(engine.RetainerOptions{
 		MaxMessages: cfg.Int("retainer.max_retained_messages"),
 		MaxPayload:  int(cfg.Bytes("retainer.max_payload_size")),
 		Expiry:      cfg.Duration("retainer.expiry_interval"),
+		Volatile:    where == "ram",
 	})
 	if err != nil {
 		return fmt.Errorf("limits of retained messages: %w", err)
 	}
-	if where := cfg.String("retainer.storage_type"); where != "ram" {
+	if where == "ram" {
 		r.log.Warn("retained messages are kept in memory only and are lost when the node stops", "retainer.storage_type", where)
 	}
 	return nil
 }
 
-// Stop switches the store off and forgets what it holds.
+// Stop switches the store off; what it holds stays.
 func (r *retainer) Stop(context.Context) error {
 	r.engine.DisableRetainer()
 	return nil

@@ -64,11 +64,15 @@ func TestRetainer(t *testing.T) {
 			}
 		}
 		plugin(t, n, "emq_retainer", "load") // either prefix
-		pub := connect(t, n, "pub2")
-		pub.publish(t, "r/3", 1, true, "again")
 		late = connect(t, n, "late4")
-		late.subscribe(t, "r/3", 1)
-		late.want(t, "r/3", "again")
+		late.subscribe(t, "r/#", 1)
+		late.want(t, "r/1", "kept") // what was stored stays while the plugin is off and the node is down
+		pub := connect(t, n, "pub2")
+		pub.publish(t, "r/1", 1, true, "again")
+		late.want(t, "r/1", "again")
+		late = connect(t, n, "late5")
+		late.subscribe(t, "r/#", 1)
+		late.want(t, "r/1", "again")
 		rows := expect(t, n, 200, "GET", "/api/v3/nodes/"+n.Name()+"/plugin_configs/emqx_retainer", nil)
 		for _, want := range []string{"key:retainer.max_retained_messages required:true value:1]", "key:retainer.max_payload_size required:true value:1MB]"} {
 			if !strings.Contains(fmt.Sprint(rows), want) {
@@ -178,6 +182,10 @@ func TestDelayedPublish(t *testing.T) {
 	}
 	sub.wantNothing(t, "delayed by an hour")
 	plugin(t, n, "emqx_delayed_publish", "unload")
+	if waiting, _ := n.Engine().Delayed(); waiting != 2 {
+		t.Errorf("got %d messages that wait, want the 2 that were taken", waiting)
+	}
+	expect(t, n, 200, "PUT", "/api/v3/nodes/"+n.Name()+"/plugin_configs/emqx_delayed_publish", map[string]string{"delayed_publish.max_messages": "3"})
 	plugin(t, n, "emqx_delayed_publish", "load")
 	pub.publish(t, "$delayed/0/d/zero", 1, false, "at once")
 	sub.want(t, "d/zero", "at once")

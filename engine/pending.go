@@ -19,7 +19,7 @@ type deferred struct {
 type wait struct {
 	at   Position
 	end  int         // of the packet in buf
-	kind packet.Type // PUBACK or PUBREC that is sent as a refusal if the store fails, CONNACK after which deliveries follow; 0 others
+	kind packet.Type // PUBACK and PUBREC may become refusals, deliveries follow CONNACK, retained messages SUBACK; 0: others
 	id   uint16
 	m    *shared // of a PUBREC; held. nil: the publication cannot be taken back
 }
@@ -166,9 +166,11 @@ func (c *Conn) releaseWaiting(b *Batch, committed, refused Position) (more bool)
 	from := q.off
 	ready := c.ready
 	packets := 0
+	subscribed := false
 	for q.head < len(q.list) && q.list[q.head].at <= committed {
 		w := &q.list[q.head]
 		c.wentOut(w.kind)
+		subscribed = subscribed || w.kind == packet.TypeSuback
 		if w.m != nil {
 			w.m.release()
 			w.m = nil
@@ -207,8 +209,11 @@ func (c *Conn) releaseWaiting(b *Batch, committed, refused Position) (more bool)
 	if len(refusals) > 0 && !c.refuseStored(b, refusals) {
 		return false
 	}
-	if pump {
+	if pump || subscribed {
 		c.session.pump(b, c)
+	}
+	if subscribed {
+		b.e.feed(b, c.session)
 	}
 	return more
 }

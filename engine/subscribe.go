@@ -127,11 +127,16 @@ func (c *Conn) handleSubscribe(b *Batch, flags byte, body []byte) Next {
 	if c.tooLarge(answer) { // one code for each filter, and nothing to leave out
 		return c.fail(b, packet.PacketTooLarge)
 	}
-	c.sendAt(b, b.staged, answer) // [MQTT-3.8.4-1]
+	c.mu.Lock()
+	c.queueWait(b, wait{at: b.staged, kind: packet.TypeSuback}, answer) // [MQTT-3.8.4-1]
+	waits := c.wait != nil
+	c.mu.Unlock()
 	b.counts[PacketsSuback]++
 	c.traceOut(b, packet.TypeSuback, p.PacketID, ack.Codes[0])
-	s.pump(b, c)
-	b.e.feed(b, s)
+	if !waits { // or release does it: retained messages come behind SUBACK
+		s.pump(b, c)
+		b.e.feed(b, s)
+	}
 	return ReadOn
 }
 

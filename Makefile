@@ -78,6 +78,11 @@ BENCH ?= .
 bench:
 	go test -run '^$$' -bench '$(BENCH)' -benchmem ./engine/...
 
+# bench-durable measures what a kept acknowledgement costs, beside a bare loop on the same disk. BENCH_FLAGS are those of tools/durable.
+.PHONY: bench-durable
+bench-durable:
+	go run ./tools/durable $(BENCH_FLAGS)
+
 # bench-peers measures brokers that run already, round by round: PEERS="name=host:port:pid ...". BENCH_FLAGS are those of
 # tools/mqload/sidebyside.sh: rounds, seconds, scenarios.
 bench-peers:

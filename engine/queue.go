@@ -115,6 +115,36 @@ func (q *queue) each(f func(*slot)) {
 	}
 }
 
+// remove takes out the slots that gone says so of.
+func (q *queue) remove(gone func(*slot) bool) {
+	cut := func(r *ring) {
+		kept := 0
+		for i := range r.n {
+			p := r.at(i)
+			if gone(p) {
+				q.n--
+				q.bytes -= p.m.queued()
+				continue
+			}
+			if i != kept {
+				*r.at(kept) = *p
+			}
+			kept++
+		}
+		for i := kept; i < r.n; i++ {
+			*r.at(i) = slot{}
+		}
+		r.n = kept
+	}
+	cut(&q.first)
+	for i := range q.more {
+		cut(&q.more[i].ring)
+	}
+	if q.n == 0 {
+		q.more = nil
+	}
+}
+
 // trim gives back the memory of an empty queue.
 func (q *queue) trim() {
 	if q.n == 0 {

@@ -19,7 +19,7 @@ func (e *Engine) restore(store Store) error {
 	store.Start(storeClient{e})
 	b := e.borrow()
 	defer b.giveBack()
-	r := restoring{e: e, b: b, messages: map[*StoredMessage]*shared{}, orderly: kept.Orderly, newest: map[string]uint64{}}
+	r := restoring{e: e, b: b, orderly: kept.Orderly, newest: map[string]uint64{}}
 	for _, x := range kept.Sessions {
 		r.newest[x.ClientID] = max(r.newest[x.ClientID], x.Number)
 	}
@@ -48,24 +48,28 @@ func (e *Engine) restore(store Store) error {
 
 // restoring is a restore in progress.
 type restoring struct {
-	e        *Engine
-	b        *Batch
-	messages map[*StoredMessage]*shared
-	newest   map[string]uint64 // number of the session that a client id has; a crash may have left an older one
-	orderly  bool
+	e       *Engine
+	b       *Batch
+	newest  map[string]uint64 // number of the session that a client id has; a crash may have left an older one
+	orderly bool
+	slab    []shared // messages to come: one allocation for many
 }
 
 // message gives the message in the form that sessions hold. Each holder has to hold it; the restore itself holds it once for good, so
 // that it never goes to the pool.
 func (r *restoring) message(x *StoredMessage) *shared {
-	m := r.messages[x]
+	m := x.held
 	if m == nil {
-		m = &shared{Message: x.Message}
+		if len(r.slab) == 0 {
+			r.slab = make([]shared, 64)
+		}
+		m, r.slab = &r.slab[0], r.slab[1:]
+		m.Message = x.Message
 		m.number.Store(x.Number)
 		m.at.Store(uint64(x.Position))
 		m.end.Store(uint64(x.Position))
 		m.refs.Store(1)
-		r.messages[x] = m
+		x.held = m
 	}
 	return m
 }
@@ -204,6 +208,7 @@ func (r *restoring) delivery(s *Session, d *kept, x *StoredDelivery, maybe int, 
 	sl.state = slotQueued
 	priority := z.priority(sl.m.Topic)
 	s.queue.push(priority, sl)
+	s.noteExpiry(r.b, sl.m)
 	return maybe
 }
 

@@ -40,6 +40,7 @@ type Session struct {
 	willAt   int64
 	enqueued int64
 	lost     int64        // dropped from the queue
+	sweepAt  int64        // when to look for messages in the queue that have expired; 0: none can
 	queued0  atomic.Int32 // QoS 0 deliveries in the queue: while there are any, later ones go behind them [MQTT-4.6.0-6]
 
 	subMu  sync.Mutex // excludes changes of subscriptions; taken before router.mu and registry.mu
@@ -77,10 +78,51 @@ func (s *Session) enqueue(b *Batch, sl slot, z *Zone) bool {
 	}
 	s.queue.push(priority, sl)
 	s.enqueued++
+	s.noteExpiry(b, sl.m)
 	if !s.alarmed {
 		s.alarm(b, z)
 	}
 	return true
+}
+
+// expireEvery is how long a session leaves messages in its queue at most that have expired.
+const expireEvery = int64(10 * time.Second)
+
+// noteExpiry has fire look after a message in the queue that expires, whether its client comes back or not [MQTT-3.3.2-5]. s.mu is held.
+func (s *Session) noteExpiry(b *Batch, m *shared) {
+	if !m.HasExpiry {
+		return
+	}
+	at := m.At.UnixNano() + int64(m.Expiry)*int64(time.Second) + expireEvery
+	if s.sweepAt == 0 || at < s.sweepAt {
+		s.sweepAt = at
+		b.e.wheel.set(&s.timer, at)
+	}
+}
+
+// dropExpired takes messages out of the queue that have expired. s.mu is held.
+func (s *Session) dropExpired(b *Batch) {
+	s.sweepAt = 0
+	var gone []slot
+	s.queue.remove(func(p *slot) bool {
+		if !p.m.expired(b.now) {
+			return false
+		}
+		gone = append(gone, *p)
+		return true
+	})
+	for _, sl := range gone {
+		if sl.qos == 0 {
+			s.queued0.Add(-1)
+		}
+		b.dropped(s, sl.m, DropExpired)
+		s.endDelivery(b, sl.seq, sl.m)
+		sl.m.release()
+	}
+	if len(gone) > 0 {
+		s.relaxed(b, s.policy())
+	}
+	s.queue.each(func(p *slot) { s.noteExpiry(b, p.m) })
 }
 
 // alarm raises the alarm of a queue that has become long. s.mu is held.
@@ -335,6 +377,10 @@ func (s *Session) fire(b *Batch) {
 				break
 			}
 		}
+	}
+	if due(s.sweepAt) {
+		s.dropExpired(b)
+		due(s.sweepAt)
 	}
 	if timeout := int64(z.AwaitRelTimeout); timeout > 0 {
 		for id, at := range s.rel {

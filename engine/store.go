@@ -153,6 +153,8 @@ type StoredMessage struct {
 	Number   uint64
 	Position Position
 	Message  Message
+
+	held *shared // in the engine that restores it
 }
 
 // StoredDelayed is a message that is published at Due.

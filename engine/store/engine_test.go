@@ -646,3 +646,32 @@ func TestCrashModel(t *testing.T) {
 		}
 	})
 }
+
+// Messages that expire while nobody fetches them are given up, in memory and in the store.
+func TestExpiryInQueue(t *testing.T) {
+	w := newWorld(t)
+	s := w.connect(packet.V5, "s")
+	s.say(sub("d", 1))
+	p := w.connect(packet.V5, "p", clean)
+	s.hangUp()
+	w.commit()
+	for i := range 10 {
+		m := pub("d", fmt.Sprint(i), 1, uint16(i+1))
+		if i%2 == 0 {
+			m.HasExpiry, m.Expiry = true, uint32(10+i)
+		}
+		p.say(m)
+	}
+	w.commit()
+	for range 30 {
+		w.pass(time.Second)
+	}
+	if info, _ := w.e.Session("s"); info.QueueLen != 5 {
+		t.Errorf("got %d messages in the queue, want the 5 that do not expire", info.QueueLen)
+	}
+	w.commit()
+	w.crash(0)
+	s = w.connect(packet.V5, "s", func(c *packet.Connect) { c.ReceiveMaximum = 100 })
+	w.commit()
+	s.want("CONNACK 0x0 true", "PUBLISH d=1 q1 #2", "PUBLISH d=3 q1 #4", "PUBLISH d=5 q1 #6", "PUBLISH d=7 q1 #8")
+}

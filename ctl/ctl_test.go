@@ -23,7 +23,7 @@ func start(t *testing.T, settings ...string) *node.Node {
 	all := map[string]string{
 		"node.data_dir":         filepath.Join(t.TempDir(), "data"),
 		"listener.tcp.external": "127.0.0.1:0", "listener.tcp.internal": "off",
-		"listener.ssl.external": "off", "listener.ws.external": "off", "listener.wss.external": "off",
+		"listener.ssl.external": "off", "listener.ws.external": "off", "listener.wss.external": "off", "cluster.listen": "127.0.0.1:0",
 		"management.listener.http": "127.0.0.1:0", "dashboard.listener.http": "127.0.0.1:0",
 	}
 	for _, s := range settings {

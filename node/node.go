@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -17,6 +18,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/lacewing-mqtt/lacewing/cluster"
 	"github.com/lacewing-mqtt/lacewing/config"
 	"github.com/lacewing-mqtt/lacewing/engine"
 	"github.com/lacewing-mqtt/lacewing/engine/transport"
@@ -66,6 +68,8 @@ type Node struct {
 	log     *slog.Logger
 	data    dataDir
 	store   *raftstore.Store
+	cluster *cluster.Cluster // nil with cluster.listen = off
+	control http.Handler     // the node API, without the question who asks
 	engine  *engine.Engine
 	driver  *transport.Driver
 	acl     aclFile
@@ -144,7 +148,11 @@ func loadSettings(settings map[string]string) (*config.Config, error) {
 // start builds the parts from the ground up.
 func (n *Node) start(ctx, background context.Context) error {
 	n.fitRuntime()
-	if err := n.openStore(); err != nil {
+	var err error
+	if n.control, err = n.controlHandler(); err != nil {
+		return err
+	}
+	if err := n.openStore(ctx); err != nil {
 		return err
 	}
 	cfg, err := n.withOverrides(n.overrides())
@@ -154,7 +162,7 @@ func (n *Node) start(ctx, background context.Context) error {
 	for _, notice := range cfg.Notices() {
 		n.log.Warn(notice)
 	}
-	if err := n.firstUsers(ctx); err != nil {
+	if err := n.startUsers(ctx, background); err != nil {
 		return err
 	}
 	if err := n.startEngine(); err != nil {
@@ -197,13 +205,16 @@ func (n *Node) fitRuntime() {
 	}
 }
 
-// openStore takes the data directory.
-func (n *Node) openStore() error {
+// openStore takes the data directory and finds the cluster.
+func (n *Node) openStore(ctx context.Context) error {
 	var err error
-	n.store, err = raftstore.Open(raftstore.Options{Dir: n.data.path, Logger: n.log})
+	n.store, err = raftstore.Open(n.storeOptions())
+	if e, ok := errors.AsType[*StartError](err); ok {
+		return e
+	}
 	switch {
 	case err == nil:
-		return nil
+		return n.joinCluster(ctx)
 	case errors.Is(err, raftstore.ErrInUse):
 		return &StartError{What: "data directory " + n.data.path + " is in use by another node", Code: ExitData}
 	case errors.Is(err, raftstore.ErrNewer):
@@ -406,6 +417,14 @@ func (n *Node) close(ctx context.Context) error {
 	}
 	n.stop()
 	n.background.Wait()
+	if n.cluster != nil {
+		if n.store != nil && n.store.Leads() {
+			if err := n.store.HandOver(); err != nil {
+				n.log.Debug("nobody takes over the lead", "err", err)
+			}
+		}
+		try("cluster", n.cluster.Close())
+	}
 	if n.store != nil {
 		try("metadata", n.store.Close())
 	}

@@ -140,7 +140,7 @@ func (s *Store) AddMember(ctx context.Context, m Member, replaces string) error 
 			return err
 		}
 		// It leads again as soon as it is up: nobody else votes.
-		if err := s.awaitLeader(turnWait); err != nil {
+		if err := s.AwaitLeader(ctx, turnWait); err != nil {
 			return err
 		}
 	}
@@ -195,10 +195,7 @@ func (s *Store) RemoveMember(ctx context.Context, id string) error {
 	if err := s.change(func(r *raft.Raft) raft.Future { return r.RemoveServer(raft.ServerID(id), 0, changeWait) }); err != nil {
 		return err
 	}
-	if err := s.do(ctx, cmdDropMember, dropMember{id}); !errors.Is(err, ErrNotFound) {
-		return err
-	}
-	return nil
+	return s.DropRow(ctx, id)
 }
 
 func (s *Store) change(f func(*raft.Raft) raft.Future) error {
@@ -223,7 +220,7 @@ func (s *Store) Forget(alone bool) error {
 		return fmt.Errorf("give up the metadata: %w", err)
 	}
 	if alone {
-		return s.awaitLeader(turnWait)
+		return s.AwaitLeader(context.Background(), turnWait)
 	}
 	return nil
 }
@@ -236,7 +233,7 @@ func (s *Store) Recover() error {
 	if err != nil {
 		return fmt.Errorf("recover the cluster: %w", err)
 	}
-	return s.awaitLeader(turnWait)
+	return s.AwaitLeader(context.Background(), turnWait)
 }
 
 func (s *Store) recoverAlone() error {
@@ -256,3 +253,12 @@ func (s *Store) recoverAlone() error {
 
 // AppliedIndex is how far this node has come in the log.
 func (s *Store) AppliedIndex() uint64 { return s.run.Load().raft.AppliedIndex() }
+
+// DropRow forgets the row of a node that is no member, with what it had of its
+// own.
+func (s *Store) DropRow(ctx context.Context, id string) error {
+	if err := s.do(ctx, cmdDropMember, dropMember{id}); !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	return nil
+}

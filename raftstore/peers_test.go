@@ -31,6 +31,8 @@ type wire struct {
 	self string
 }
 
+func (n wire) Secret() []byte { return []byte("secret") }
+
 func (n wire) Transport(hclog.Logger) (raft.Transport, error) {
 	n.w.mu.Lock()
 	defer n.w.mu.Unlock()
@@ -89,10 +91,7 @@ func (n wire) ReadIndex(ctx context.Context, leader string) (uint64, error) {
 func (w *wires) open(t *testing.T, o Options) *Store {
 	t.Helper()
 	o.Network = func(self string) (Network, error) { return wire{w, self}, nil }
-	o.Secret, o.Heartbeat = []byte("secret"), 200*time.Millisecond
-	if o.LeaderWait == 0 {
-		o.LeaderWait = 2 * time.Second
-	}
+	o.Heartbeat = 200 * time.Millisecond
 	s := open(t, o)
 	w.mu.Lock()
 	w.stores[s.NodeID()] = s
@@ -106,7 +105,7 @@ func (w *wires) three(t *testing.T) []*Store {
 	stores := []*Store{w.open(t, Options{})}
 	for i := range 3 {
 		if i > 0 {
-			stores = append(stores, w.open(t, Options{Wait: true, LeaderWait: time.Millisecond}))
+			stores = append(stores, w.open(t, Options{Wait: true}))
 		}
 		s := stores[i]
 		m := Member{ID: s.NodeID(), Name: fmt.Sprint("n", i), Address: "a:1"}
@@ -233,7 +232,7 @@ func TestMinority(t *testing.T) {
 	if err := last.Close(); err != nil {
 		t.Fatal(err)
 	}
-	again := w.open(t, Options{Dir: last.dir.path, Wait: true, LeaderWait: 10 * time.Millisecond})
+	again := w.open(t, Options{Dir: last.dir.path, Wait: true})
 	if got := again.View().Config(Cluster)["k"]; got != "v" || again.Sync(ctx) {
 		t.Errorf("after a restart: got %q, want v that may be old", got)
 	}
@@ -292,7 +291,7 @@ func TestReplace(t *testing.T) {
 	if err := stores[2].Close(); err != nil {
 		t.Fatal(err)
 	}
-	fresh := w.open(t, Options{Wait: true, LeaderWait: time.Millisecond})
+	fresh := w.open(t, Options{Wait: true})
 	m := Member{ID: fresh.NodeID(), Name: "n2", Address: "a:2"}
 	w.lead(t, nil, func(l *Store) error {
 		err := l.AddMember(ctx, m, "")

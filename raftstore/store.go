@@ -36,12 +36,9 @@ type Options struct {
 	// Wait keeps a node with an empty directory from forming a cluster of one: it
 	// waits for [Store.Form], or to be added to a cluster.
 	Wait bool
-	// Secret is known to all nodes of the cluster and to nobody else: under it the
-	// key of sealed secrets goes from node to node. Needed with Network.
-	Secret []byte
 
-	// LeaderWait is how long Open waits for a leader; 0 is 30 s. A node without
-	// Network that does not lead by then fails; one with it goes on without.
+	// LeaderWait is how long Open waits until the node leads; 0 is 30 s. With
+	// Network it does not wait: see [Store.AwaitLeader].
 	LeaderWait time.Duration
 	// WriteWait is how long a write is tried over changes of the leader; 0 is 5 s.
 	WriteWait time.Duration
@@ -56,6 +53,9 @@ type Options struct {
 
 // Network reaches the stores of the other nodes.
 type Network interface {
+	// Secret is known to all nodes of the cluster and to nobody else: under it the
+	// key of sealed secrets goes from node to node.
+	Secret() []byte
 	// Transport makes the transport of one run of raft, which closes it. The
 	// addresses that raft dials are identities of nodes.
 	Transport(log hclog.Logger) (raft.Transport, error)
@@ -99,7 +99,7 @@ type Store struct {
 	dir    *dataDir
 	fsm    *fsm
 	net    Network // nil: there are no other nodes
-	wrap   *sealer // of Options.Secret
+	wrap   *sealer // of Network.Secret
 	o      Options
 	reads  rounds
 
@@ -113,10 +113,9 @@ type Store struct {
 	closeErr   error
 }
 
-// Open takes the data directory and starts the store. It returns when the node
-// leads (without others) or knows a leader, and every write that was ever
-// acknowledged can be read; or when LeaderWait is over. Errors: [ErrInUse],
-// [ErrNewer], [ErrNoLeader], and those of the file system.
+// Open takes the data directory and starts the store. Without Network it returns
+// when the node leads and every write that was ever acknowledged can be read.
+// Errors: [ErrInUse], [ErrNewer], [ErrNoLeader], and those of the file system.
 func Open(o Options) (*Store, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -143,10 +142,10 @@ func Open(o Options) (*Store, error) {
 func (s *Store) start() error {
 	if s.o.Network != nil {
 		var err error
-		if s.wrap, err = newWrap(s.o.Secret); err != nil {
+		if s.net, err = s.o.Network(s.NodeID()); err != nil {
 			return err
 		}
-		if s.net, err = s.o.Network(s.NodeID()); err != nil {
+		if s.wrap, err = newWrap(s.net.Secret()); err != nil {
 			return err
 		}
 	}
@@ -158,38 +157,28 @@ func (s *Store) start() error {
 	s.background.Go(func() { s.keepMark(ctx) })
 	if s.net != nil {
 		s.background.Go(func() { s.keepKey(ctx) })
+		return nil
 	}
-	return s.awaitLeader(s.o.LeaderWait)
+	return s.AwaitLeader(ctx, s.o.LeaderWait)
 }
 
-// awaitLeader waits until the node leads, or knows who does, and has applied
-// what was committed.
-func (s *Store) awaitLeader(most time.Duration) error {
-	deadline := time.Now().Add(most)
-	poll := time.NewTicker(5 * time.Millisecond)
-	defer poll.Stop()
-	said := time.Now()
+// AwaitLeader waits until the node leads, or knows who does, and every write that
+// was ever acknowledged can be read. Error: [ErrNoLeader] when that is not so in
+// time; the store goes on without.
+func (s *Store) AwaitLeader(ctx context.Context, most time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
 	for {
 		if r := s.run.Load(); r.raft.State() == raft.Leader {
-			if err := r.raft.Barrier(time.Until(deadline)).Error(); err == nil {
+			if deadline, _ := ctx.Deadline(); r.raft.Barrier(time.Until(deadline)).Error() == nil {
 				return nil
 			}
-		} else if s.HasLeader() && s.Sync(context.Background()) {
+		} else if s.Sync(ctx) {
 			return nil
 		}
-		now := <-poll.C
-		if now.Sub(said) > 5*time.Second {
-			said = now
-			s.log.Info("metadata: waiting for a leader", "left", deadline.Sub(now).Round(time.Second))
-		}
-		if now.Before(deadline) {
-			continue
-		}
-		if s.net == nil {
+		if !pause(ctx, 5*time.Millisecond) {
 			return fmt.Errorf("%w after %v", ErrNoLeader, most)
 		}
-		s.log.Warn("metadata: no leader yet, writes are refused until there is one", "waited", most)
-		return nil
 	}
 }
 

@@ -22,6 +22,72 @@ import (
 	"github.com/oapi-codegen/runtime"
 )
 
+// Defines values for ClusterMemberRole.
+const (
+	Follower ClusterMemberRole = "follower"
+	Leader   ClusterMemberRole = "leader"
+	Voter    ClusterMemberRole = "voter"
+)
+
+// Valid indicates whether the value is a known member of the ClusterMemberRole enum.
+func (e ClusterMemberRole) Valid() bool {
+	switch e {
+	case Follower:
+		return true
+	case Leader:
+		return true
+	case Voter:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ClusterStatusDiscovery.
+const (
+	Dns    ClusterStatusDiscovery = "dns"
+	Manual ClusterStatusDiscovery = "manual"
+	Static ClusterStatusDiscovery = "static"
+)
+
+// Valid indicates whether the value is a known member of the ClusterStatusDiscovery enum.
+func (e ClusterStatusDiscovery) Valid() bool {
+	switch e {
+	case Dns:
+		return true
+	case Manual:
+		return true
+	case Static:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ClusterStatusState.
+const (
+	Joining ClusterStatusState = "joining"
+	Member  ClusterStatusState = "member"
+	Removed ClusterStatusState = "removed"
+	Waiting ClusterStatusState = "waiting"
+)
+
+// Valid indicates whether the value is a known member of the ClusterStatusState enum.
+func (e ClusterStatusState) Valid() bool {
+	switch e {
+	case Joining:
+		return true
+	case Member:
+		return true
+	case Removed:
+		return true
+	case Waiting:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for EffectiveConfigOrigin.
 const (
 	Cluster     EffectiveConfigOrigin = "cluster"
@@ -127,6 +193,82 @@ func (e VmProfileParamsName) Valid() bool {
 	}
 }
 
+// ClusterJoin defines model for ClusterJoin.
+type ClusterJoin struct {
+	// Force Give up what is stored here.
+	Force *bool `json:"force,omitempty"`
+
+	// Node A node of the cluster, name@host, or the address of its cluster port, host:port.
+	//
+	// Example: emqx@10.0.0.1
+	Node string `json:"node"`
+}
+
+// ClusterMember defines model for ClusterMember.
+type ClusterMember struct {
+	// Address Of its cluster port.
+	//
+	// Example: 10.0.0.1:5370
+	Address string `json:"address"`
+
+	// DownSince When the node was last heard of.
+	DownSince *time.Time `json:"down_since,omitempty"`
+
+	// Id Identity of the node, made at its first start.
+	Id     string     `json:"id"`
+	Joined *time.Time `json:"joined,omitempty"`
+
+	// Level Of the features that it knows.
+	Level int `json:"level"`
+
+	// Name Example: emqx@10.0.0.1
+	Name string `json:"name"`
+
+	// Role A follower has the metadata and no vote.
+	Role    ClusterMemberRole `json:"role"`
+	Running bool              `json:"running"`
+
+	// Version Release of Lacewing.
+	Version string `json:"version"`
+}
+
+// ClusterMemberRole A follower has the metadata and no vote.
+type ClusterMemberRole string
+
+// ClusterRecover defines model for ClusterRecover.
+type ClusterRecover struct {
+	// Force Has to be true.
+	Force bool `json:"force"`
+}
+
+// ClusterStatus defines model for ClusterStatus.
+type ClusterStatus struct {
+	// Cluster Name of the cluster.
+	//
+	// Example: emqxcl
+	Cluster   string                 `json:"cluster"`
+	Discovery ClusterStatusDiscovery `json:"discovery"`
+
+	// Leader Name of the node that leads; absent while there is none.
+	Leader  *string         `json:"leader,omitempty"`
+	Members []ClusterMember `json:"members"`
+
+	// Node The node that answers.
+	Node string `json:"node"`
+
+	// Note What the node waits for, if it does.
+	Note *string `json:"note,omitempty"`
+
+	// State Whether the node is a member of a cluster, waits for the nodes to form one with, joins one, or was taken out of one.
+	State ClusterStatusState `json:"state"`
+}
+
+// ClusterStatusDiscovery defines model for ClusterStatus.Discovery.
+type ClusterStatusDiscovery string
+
+// ClusterStatusState Whether the node is a member of a cluster, waits for the nodes to form one with, joins one, or was taken out of one.
+type ClusterStatusState string
+
 // Collected defines model for Collected.
 type Collected struct {
 	FreedBytes int64 `json:"freed_bytes"`
@@ -202,6 +344,75 @@ type OpenListener struct {
 
 	// Name Example: mqtt:tcp external
 	Name string `json:"name"`
+}
+
+// PeerAdmission defines model for PeerAdmission.
+type PeerAdmission struct {
+	Address string `json:"address"`
+
+	// Check Only say whether it would be taken in.
+	Check   *bool  `json:"check,omitempty"`
+	Id      string `json:"id"`
+	Level   int    `json:"level"`
+	Name    string `json:"name"`
+	Version string `json:"version"`
+}
+
+// PeerApplied defines model for PeerApplied.
+type PeerApplied struct {
+	// Index Where the command stands in the log.
+	Index int64 `json:"index"`
+
+	// Outcome 0 done, 1 exists, 2 not found, 3 too many.
+	Outcome int `json:"outcome"`
+}
+
+// PeerIndex defines model for PeerIndex.
+type PeerIndex struct {
+	Index int64 `json:"index"`
+}
+
+// PeerNode defines model for PeerNode.
+type PeerNode struct {
+	Clients       int       `json:"clients"`
+	Load1         float64   `json:"load1"`
+	Load15        float64   `json:"load15"`
+	Load5         float64   `json:"load5"`
+	MaxFiles      int64     `json:"max_files"`
+	MemoryTotal   int64     `json:"memory_total"`
+	MemoryUsed    int64     `json:"memory_used"`
+	Name          string    `json:"name"`
+	Now           time.Time `json:"now"`
+	Release       string    `json:"release"`
+	Tasks         int       `json:"tasks"`
+	UptimeSeconds int64     `json:"uptime_seconds"`
+}
+
+// PeerState defines model for PeerState.
+type PeerState struct {
+	Address string `json:"address"`
+
+	// Applied How far it has come in the log.
+	Applied int64 `json:"applied"`
+
+	// Empty It has nothing of any cluster on disk.
+	Empty bool   `json:"empty"`
+	Id    string `json:"id"`
+
+	// Leader Identity of the leader that it knows.
+	Leader *string `json:"leader,omitempty"`
+	Level  int     `json:"level"`
+
+	// Member It is in a cluster, if only of its own.
+	Member bool   `json:"member"`
+	Name   string `json:"name"`
+
+	// Roll With whom it would form a cluster, as a hash; empty when it would with nobody.
+	Roll    string `json:"roll"`
+	Version string `json:"version"`
+
+	// You The node that asks is a member of the same cluster.
+	You bool `json:"you"`
 }
 
 // PluginList defines model for PluginList.
@@ -307,6 +518,9 @@ type NotFound = Failure
 // Refused defines model for Refused.
 type Refused = Failure
 
+// Unavailable defines model for Unavailable.
+type Unavailable = Failure
+
 // ReloadParams defines parameters for Reload.
 type ReloadParams struct {
 	// What What to read again.
@@ -354,6 +568,15 @@ type VmProfileParams struct {
 
 // VmProfileParamsName defines parameters for VmProfile.
 type VmProfileParamsName string
+
+// ClusterJoinJSONRequestBody defines body for ClusterJoin for application/json ContentType.
+type ClusterJoinJSONRequestBody = ClusterJoin
+
+// ClusterRecoverJSONRequestBody defines body for ClusterRecover for application/json ContentType.
+type ClusterRecoverJSONRequestBody = ClusterRecover
+
+// PeerAdmitJSONRequestBody defines body for PeerAdmit for application/json ContentType.
+type PeerAdmitJSONRequestBody = PeerAdmission
 
 // SetPasswordJSONRequestBody defines body for SetPassword for application/json ContentType.
 type SetPasswordJSONRequestBody = NewPassword
@@ -439,12 +662,124 @@ type ClientInterface interface {
 	// Corresponds with GET /backup (the `Backup` operationId).
 	Backup(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ClusterStatus Show the cluster
+	//
+	// The members of the cluster as the node that answers knows them, who leads, and who is down since when.
+	//
+	// Corresponds with GET /cluster (the `ClusterStatus` operationId).
+	ClusterStatus(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ClusterJoinWithBody Join the cluster of another node
+	//
+	// The node that is asked becomes a member of the cluster of the node that is named, and takes over the metadata of that cluster: its own are given up. When somebody has stored something in them, `force` has to say so. A node that is in a cluster with others has to leave it first.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /cluster/join (the `ClusterJoin` operationId).
+	ClusterJoinWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ClusterJoin Join the cluster of another node
+	//
+	// The node that is asked becomes a member of the cluster of the node that is named, and takes over the metadata of that cluster: its own are given up. When somebody has stored something in them, `force` has to say so. A node that is in a cluster with others has to leave it first.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /cluster/join (the `ClusterJoin` operationId).
+	ClusterJoin(ctx context.Context, body ClusterJoinJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ClusterLeave Leave the cluster
+	//
+	// The node that is asked hands over what it leads, is taken out of the cluster, and goes on as a cluster of one with empty metadata. It stays out, whatever discovery finds, until it is told to join.
+	//
+	// Corresponds with POST /cluster/leave (the `ClusterLeave` operationId).
+	ClusterLeave(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ClusterForceLeave Take a dead node out of the cluster
+	//
+	// For a node that will not come back. One that runs is refused: it is to leave by itself.
+	//
+	// Corresponds with DELETE /cluster/members/{name} (the `ClusterForceLeave` operationId).
+	ClusterForceLeave(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ClusterRecoverWithBody Make a cluster of this node alone
+	//
+	// For a cluster that has lost the majority of its voters for good. The node that is asked goes on alone with the metadata it has; the nodes that are lost must never come back with their data. While there is a leader it is refused.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /cluster/recover (the `ClusterRecover` operationId).
+	ClusterRecoverWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ClusterRecover Make a cluster of this node alone
+	//
+	// For a cluster that has lost the majority of its voters for good. The node that is asked goes on alone with the metadata it has; the nodes that are lost must never come back with their data. While there is a leader it is refused.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /cluster/recover (the `ClusterRecover` operationId).
+	ClusterRecover(ctx context.Context, body ClusterRecoverJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// EffectiveConfigs List every value and where it came from
 	//
 	// Every key of the node with the value in effect. Secrets are stars.
 	//
 	// Corresponds with GET /configs (the `EffectiveConfigs` operationId).
 	EffectiveConfigs(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerCommandWithBody Apply a command to the metadata
+	//
+	// The leader applies a command that another node has encoded, and answers when it has. A repeated command is answered as the first time. 503 may be repeated after another leader is found.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /peer/commands (the `PeerCommand` operationId).
+	PeerCommandWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerAdmitWithBody Take a node into the cluster
+	//
+	// Answered by the leader, to which other nodes hand it on. Repeating it is harmless.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /peer/members (the `PeerAdmit` operationId).
+	PeerAdmitWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerAdmit Take a node into the cluster
+	//
+	// Answered by the leader, to which other nodes hand it on. Repeating it is harmless.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /peer/members (the `PeerAdmit` operationId).
+	PeerAdmit(ctx context.Context, body PeerAdmitJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerDismiss Take a node out of the cluster
+	//
+	// Answered by the leader, to which other nodes hand it on.
+	//
+	// Corresponds with DELETE /peer/members/{id} (the `PeerDismiss` operationId).
+	PeerDismiss(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerNode Say what the lists of nodes show
+	//
+	// Facts and figures of the node.
+	//
+	// Corresponds with GET /peer/node (the `PeerNode` operationId).
+	PeerNode(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerReadIndex Say how far the metadata are
+	//
+	// The leader answers with an index of the log that has everything that was acknowledged before the call, after it made sure that it still leads.
+	//
+	// Corresponds with POST /peer/read_index (the `PeerReadIndex` operationId).
+	PeerReadIndex(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerState Say how this node stands
+	//
+	// Asked every second by every other member, and by nodes that look for a cluster.
+	//
+	// Corresponds with GET /peer/state (the `PeerState` operationId).
+	PeerState(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListPlugins List the plugins
 	//
@@ -568,6 +903,133 @@ func (c *APIClient) Backup(ctx context.Context, reqEditors ...RequestEditorFn) (
 	return c.Client.Do(req)
 }
 
+// ClusterStatus Show the cluster
+//
+// The members of the cluster as the node that answers knows them, who leads, and who is down since when.
+//
+// Corresponds with GET /cluster (the `ClusterStatus` operationId).
+func (c *APIClient) ClusterStatus(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewClusterStatusRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ClusterJoinWithBody Join the cluster of another node
+//
+// The node that is asked becomes a member of the cluster of the node that is named, and takes over the metadata of that cluster: its own are given up. When somebody has stored something in them, `force` has to say so. A node that is in a cluster with others has to leave it first.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /cluster/join (the `ClusterJoin` operationId).
+func (c *APIClient) ClusterJoinWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewClusterJoinRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ClusterJoin Join the cluster of another node
+//
+// The node that is asked becomes a member of the cluster of the node that is named, and takes over the metadata of that cluster: its own are given up. When somebody has stored something in them, `force` has to say so. A node that is in a cluster with others has to leave it first.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /cluster/join (the `ClusterJoin` operationId).
+func (c *APIClient) ClusterJoin(ctx context.Context, body ClusterJoinJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewClusterJoinRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ClusterLeave Leave the cluster
+//
+// The node that is asked hands over what it leads, is taken out of the cluster, and goes on as a cluster of one with empty metadata. It stays out, whatever discovery finds, until it is told to join.
+//
+// Corresponds with POST /cluster/leave (the `ClusterLeave` operationId).
+func (c *APIClient) ClusterLeave(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewClusterLeaveRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ClusterForceLeave Take a dead node out of the cluster
+//
+// For a node that will not come back. One that runs is refused: it is to leave by itself.
+//
+// Corresponds with DELETE /cluster/members/{name} (the `ClusterForceLeave` operationId).
+func (c *APIClient) ClusterForceLeave(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewClusterForceLeaveRequest(c.Server, name)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ClusterRecoverWithBody Make a cluster of this node alone
+//
+// For a cluster that has lost the majority of its voters for good. The node that is asked goes on alone with the metadata it has; the nodes that are lost must never come back with their data. While there is a leader it is refused.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /cluster/recover (the `ClusterRecover` operationId).
+func (c *APIClient) ClusterRecoverWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewClusterRecoverRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ClusterRecover Make a cluster of this node alone
+//
+// For a cluster that has lost the majority of its voters for good. The node that is asked goes on alone with the metadata it has; the nodes that are lost must never come back with their data. While there is a leader it is refused.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /cluster/recover (the `ClusterRecover` operationId).
+func (c *APIClient) ClusterRecover(ctx context.Context, body ClusterRecoverJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewClusterRecoverRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // EffectiveConfigs List every value and where it came from
 //
 // Every key of the node with the value in effect. Secrets are stars.
@@ -575,6 +1037,131 @@ func (c *APIClient) Backup(ctx context.Context, reqEditors ...RequestEditorFn) (
 // Corresponds with GET /configs (the `EffectiveConfigs` operationId).
 func (c *APIClient) EffectiveConfigs(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewEffectiveConfigsRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerCommandWithBody Apply a command to the metadata
+//
+// The leader applies a command that another node has encoded, and answers when it has. A repeated command is answered as the first time. 503 may be repeated after another leader is found.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /peer/commands (the `PeerCommand` operationId).
+func (c *APIClient) PeerCommandWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerCommandRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerAdmitWithBody Take a node into the cluster
+//
+// Answered by the leader, to which other nodes hand it on. Repeating it is harmless.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /peer/members (the `PeerAdmit` operationId).
+func (c *APIClient) PeerAdmitWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerAdmitRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerAdmit Take a node into the cluster
+//
+// Answered by the leader, to which other nodes hand it on. Repeating it is harmless.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /peer/members (the `PeerAdmit` operationId).
+func (c *APIClient) PeerAdmit(ctx context.Context, body PeerAdmitJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerAdmitRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerDismiss Take a node out of the cluster
+//
+// Answered by the leader, to which other nodes hand it on.
+//
+// Corresponds with DELETE /peer/members/{id} (the `PeerDismiss` operationId).
+func (c *APIClient) PeerDismiss(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerDismissRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerNode Say what the lists of nodes show
+//
+// Facts and figures of the node.
+//
+// Corresponds with GET /peer/node (the `PeerNode` operationId).
+func (c *APIClient) PeerNode(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerNodeRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerReadIndex Say how far the metadata are
+//
+// The leader answers with an index of the log that has everything that was acknowledged before the call, after it made sure that it still leads.
+//
+// Corresponds with POST /peer/read_index (the `PeerReadIndex` operationId).
+func (c *APIClient) PeerReadIndex(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerReadIndexRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerState Say how this node stands
+//
+// Asked every second by every other member, and by nodes that look for a cluster.
+//
+// Corresponds with GET /peer/state (the `PeerState` operationId).
+func (c *APIClient) PeerState(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerStateRequest(c.Server)
 	if err != nil {
 		return nil, err
 	}
@@ -856,6 +1443,174 @@ func NewBackupRequest(server string) (*http.Request, error) {
 	return req, nil
 }
 
+// NewClusterStatusRequest constructs an http.Request for the ClusterStatus method
+func NewClusterStatusRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/cluster")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewClusterJoinRequest calls the generic ClusterJoin builder with application/json body
+func NewClusterJoinRequest(server string, body ClusterJoinJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewClusterJoinRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewClusterJoinRequestWithBody constructs an http.Request for the ClusterJoin method, with any body, and a specified content type
+func NewClusterJoinRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/cluster/join")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewClusterLeaveRequest constructs an http.Request for the ClusterLeave method
+func NewClusterLeaveRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/cluster/leave")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewClusterForceLeaveRequest constructs an http.Request for the ClusterForceLeave method
+func NewClusterForceLeaveRequest(server string, name string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/cluster/members/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewClusterRecoverRequest calls the generic ClusterRecover builder with application/json body
+func NewClusterRecoverRequest(server string, body ClusterRecoverJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewClusterRecoverRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewClusterRecoverRequestWithBody constructs an http.Request for the ClusterRecover method, with any body, and a specified content type
+func NewClusterRecoverRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/cluster/recover")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewEffectiveConfigsRequest constructs an http.Request for the EffectiveConfigs method
 func NewEffectiveConfigsRequest(server string) (*http.Request, error) {
 	var err error
@@ -866,6 +1621,190 @@ func NewEffectiveConfigsRequest(server string) (*http.Request, error) {
 	}
 
 	operationPath := fmt.Sprintf("/configs")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewPeerCommandRequestWithBody constructs an http.Request for the PeerCommand method, with any body, and a specified content type
+func NewPeerCommandRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/peer/commands")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewPeerAdmitRequest calls the generic PeerAdmit builder with application/json body
+func NewPeerAdmitRequest(server string, body PeerAdmitJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewPeerAdmitRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewPeerAdmitRequestWithBody constructs an http.Request for the PeerAdmit method, with any body, and a specified content type
+func NewPeerAdmitRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/peer/members")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewPeerDismissRequest constructs an http.Request for the PeerDismiss method
+func NewPeerDismissRequest(server string, id string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/peer/members/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewPeerNodeRequest constructs an http.Request for the PeerNode method
+func NewPeerNodeRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/peer/node")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewPeerReadIndexRequest constructs an http.Request for the PeerReadIndex method
+func NewPeerReadIndexRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/peer/read_index")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewPeerStateRequest constructs an http.Request for the PeerState method
+func NewPeerStateRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/peer/state")
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -1509,6 +2448,69 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /backup (the `Backup` operationId).
 	BackupWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*BackupResponse, error)
 
+	// ClusterStatusWithResponse Show the cluster
+	//
+	// The members of the cluster as the node that answers knows them, who leads, and who is down since when.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /cluster (the `ClusterStatus` operationId).
+	ClusterStatusWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ClusterStatusResponse, error)
+
+	// ClusterJoinWithBodyWithResponse Join the cluster of another node
+	//
+	// The node that is asked becomes a member of the cluster of the node that is named, and takes over the metadata of that cluster: its own are given up. When somebody has stored something in them, `force` has to say so. A node that is in a cluster with others has to leave it first.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /cluster/join (the `ClusterJoin` operationId).
+	ClusterJoinWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ClusterJoinResponse, error)
+
+	// ClusterJoinWithResponse Join the cluster of another node
+	//
+	// The node that is asked becomes a member of the cluster of the node that is named, and takes over the metadata of that cluster: its own are given up. When somebody has stored something in them, `force` has to say so. A node that is in a cluster with others has to leave it first.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /cluster/join (the `ClusterJoin` operationId).
+	ClusterJoinWithResponse(ctx context.Context, body ClusterJoinJSONRequestBody, reqEditors ...RequestEditorFn) (*ClusterJoinResponse, error)
+
+	// ClusterLeaveWithResponse Leave the cluster
+	//
+	// The node that is asked hands over what it leads, is taken out of the cluster, and goes on as a cluster of one with empty metadata. It stays out, whatever discovery finds, until it is told to join.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /cluster/leave (the `ClusterLeave` operationId).
+	ClusterLeaveWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ClusterLeaveResponse, error)
+
+	// ClusterForceLeaveWithResponse Take a dead node out of the cluster
+	//
+	// For a node that will not come back. One that runs is refused: it is to leave by itself.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /cluster/members/{name} (the `ClusterForceLeave` operationId).
+	ClusterForceLeaveWithResponse(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*ClusterForceLeaveResponse, error)
+
+	// ClusterRecoverWithBodyWithResponse Make a cluster of this node alone
+	//
+	// For a cluster that has lost the majority of its voters for good. The node that is asked goes on alone with the metadata it has; the nodes that are lost must never come back with their data. While there is a leader it is refused.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /cluster/recover (the `ClusterRecover` operationId).
+	ClusterRecoverWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ClusterRecoverResponse, error)
+
+	// ClusterRecoverWithResponse Make a cluster of this node alone
+	//
+	// For a cluster that has lost the majority of its voters for good. The node that is asked goes on alone with the metadata it has; the nodes that are lost must never come back with their data. While there is a leader it is refused.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /cluster/recover (the `ClusterRecover` operationId).
+	ClusterRecoverWithResponse(ctx context.Context, body ClusterRecoverJSONRequestBody, reqEditors ...RequestEditorFn) (*ClusterRecoverResponse, error)
+
 	// EffectiveConfigsWithResponse List every value and where it came from
 	//
 	// Every key of the node with the value in effect. Secrets are stars.
@@ -1517,6 +2519,69 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /configs (the `EffectiveConfigs` operationId).
 	EffectiveConfigsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*EffectiveConfigsResponse, error)
+
+	// PeerCommandWithBodyWithResponse Apply a command to the metadata
+	//
+	// The leader applies a command that another node has encoded, and answers when it has. A repeated command is answered as the first time. 503 may be repeated after another leader is found.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /peer/commands (the `PeerCommand` operationId).
+	PeerCommandWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PeerCommandResponse, error)
+
+	// PeerAdmitWithBodyWithResponse Take a node into the cluster
+	//
+	// Answered by the leader, to which other nodes hand it on. Repeating it is harmless.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /peer/members (the `PeerAdmit` operationId).
+	PeerAdmitWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PeerAdmitResponse, error)
+
+	// PeerAdmitWithResponse Take a node into the cluster
+	//
+	// Answered by the leader, to which other nodes hand it on. Repeating it is harmless.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /peer/members (the `PeerAdmit` operationId).
+	PeerAdmitWithResponse(ctx context.Context, body PeerAdmitJSONRequestBody, reqEditors ...RequestEditorFn) (*PeerAdmitResponse, error)
+
+	// PeerDismissWithResponse Take a node out of the cluster
+	//
+	// Answered by the leader, to which other nodes hand it on.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /peer/members/{id} (the `PeerDismiss` operationId).
+	PeerDismissWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*PeerDismissResponse, error)
+
+	// PeerNodeWithResponse Say what the lists of nodes show
+	//
+	// Facts and figures of the node.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /peer/node (the `PeerNode` operationId).
+	PeerNodeWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*PeerNodeResponse, error)
+
+	// PeerReadIndexWithResponse Say how far the metadata are
+	//
+	// The leader answers with an index of the log that has everything that was acknowledged before the call, after it made sure that it still leads.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /peer/read_index (the `PeerReadIndex` operationId).
+	PeerReadIndexWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*PeerReadIndexResponse, error)
+
+	// PeerStateWithResponse Say how this node stands
+	//
+	// Asked every second by every other member, and by nodes that look for a cluster.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /peer/state (the `PeerState` operationId).
+	PeerStateWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*PeerStateResponse, error)
 
 	// ListPluginsWithResponse List the plugins
 	//
@@ -1686,6 +2751,246 @@ func (r BackupResponse) ContentType() string {
 	return ""
 }
 
+type ClusterStatusResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ClusterStatus
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *Refused
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ClusterStatusResponse) GetJSON200() *ClusterStatus {
+	return r.JSON200
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r ClusterStatusResponse) GetJSON409() *Refused {
+	return r.JSON409
+}
+
+// GetBody returns the raw response body bytes
+func (r ClusterStatusResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ClusterStatusResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ClusterStatusResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ClusterStatusResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ClusterJoinResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ClusterStatus
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *Refused
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ClusterJoinResponse) GetJSON200() *ClusterStatus {
+	return r.JSON200
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r ClusterJoinResponse) GetJSON409() *Refused {
+	return r.JSON409
+}
+
+// GetBody returns the raw response body bytes
+func (r ClusterJoinResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ClusterJoinResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ClusterJoinResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ClusterJoinResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ClusterLeaveResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ClusterStatus
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *Refused
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ClusterLeaveResponse) GetJSON200() *ClusterStatus {
+	return r.JSON200
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r ClusterLeaveResponse) GetJSON409() *Refused {
+	return r.JSON409
+}
+
+// GetBody returns the raw response body bytes
+func (r ClusterLeaveResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ClusterLeaveResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ClusterLeaveResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ClusterLeaveResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ClusterForceLeaveResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON404 the response for an HTTP 404 `application/json` response
+	JSON404 *NotFound
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *Refused
+}
+
+// GetJSON404 returns the response for an HTTP 404 `application/json` response
+func (r ClusterForceLeaveResponse) GetJSON404() *NotFound {
+	return r.JSON404
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r ClusterForceLeaveResponse) GetJSON409() *Refused {
+	return r.JSON409
+}
+
+// GetBody returns the raw response body bytes
+func (r ClusterForceLeaveResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ClusterForceLeaveResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ClusterForceLeaveResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ClusterForceLeaveResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ClusterRecoverResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ClusterStatus
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *Refused
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ClusterRecoverResponse) GetJSON200() *ClusterStatus {
+	return r.JSON200
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r ClusterRecoverResponse) GetJSON409() *Refused {
+	return r.JSON409
+}
+
+// GetBody returns the raw response body bytes
+func (r ClusterRecoverResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ClusterRecoverResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ClusterRecoverResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ClusterRecoverResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type EffectiveConfigsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -1721,6 +3026,301 @@ func (r EffectiveConfigsResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r EffectiveConfigsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PeerCommandResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *PeerApplied
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *Refused
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PeerCommandResponse) GetJSON200() *PeerApplied {
+	return r.JSON200
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r PeerCommandResponse) GetJSON409() *Refused {
+	return r.JSON409
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r PeerCommandResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r PeerCommandResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PeerCommandResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PeerCommandResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PeerCommandResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PeerAdmitResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *Refused
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r PeerAdmitResponse) GetJSON409() *Refused {
+	return r.JSON409
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r PeerAdmitResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r PeerAdmitResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PeerAdmitResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PeerAdmitResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PeerAdmitResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PeerDismissResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON404 the response for an HTTP 404 `application/json` response
+	JSON404 *NotFound
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+}
+
+// GetJSON404 returns the response for an HTTP 404 `application/json` response
+func (r PeerDismissResponse) GetJSON404() *NotFound {
+	return r.JSON404
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r PeerDismissResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r PeerDismissResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PeerDismissResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PeerDismissResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PeerDismissResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PeerNodeResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *PeerNode
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PeerNodeResponse) GetJSON200() *PeerNode {
+	return r.JSON200
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r PeerNodeResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r PeerNodeResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PeerNodeResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PeerNodeResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PeerNodeResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PeerReadIndexResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *PeerIndex
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PeerReadIndexResponse) GetJSON200() *PeerIndex {
+	return r.JSON200
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r PeerReadIndexResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r PeerReadIndexResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PeerReadIndexResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PeerReadIndexResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PeerReadIndexResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PeerStateResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *PeerState
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PeerStateResponse) GetJSON200() *PeerState {
+	return r.JSON200
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r PeerStateResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r PeerStateResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PeerStateResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PeerStateResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PeerStateResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -2310,6 +3910,111 @@ func (c *ClientWithResponses) BackupWithResponse(ctx context.Context, reqEditors
 	return ParseBackupResponse(rsp)
 }
 
+// ClusterStatusWithResponse Show the cluster
+//
+// The members of the cluster as the node that answers knows them, who leads, and who is down since when.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /cluster (the `ClusterStatus` operationId).
+func (c *ClientWithResponses) ClusterStatusWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ClusterStatusResponse, error) {
+	rsp, err := c.ClusterStatus(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseClusterStatusResponse(rsp)
+}
+
+// ClusterJoinWithBodyWithResponse Join the cluster of another node
+//
+// The node that is asked becomes a member of the cluster of the node that is named, and takes over the metadata of that cluster: its own are given up. When somebody has stored something in them, `force` has to say so. A node that is in a cluster with others has to leave it first.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /cluster/join (the `ClusterJoin` operationId).
+func (c *ClientWithResponses) ClusterJoinWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ClusterJoinResponse, error) {
+	rsp, err := c.ClusterJoinWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseClusterJoinResponse(rsp)
+}
+
+// ClusterJoinWithResponse Join the cluster of another node
+//
+// The node that is asked becomes a member of the cluster of the node that is named, and takes over the metadata of that cluster: its own are given up. When somebody has stored something in them, `force` has to say so. A node that is in a cluster with others has to leave it first.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /cluster/join (the `ClusterJoin` operationId).
+func (c *ClientWithResponses) ClusterJoinWithResponse(ctx context.Context, body ClusterJoinJSONRequestBody, reqEditors ...RequestEditorFn) (*ClusterJoinResponse, error) {
+	rsp, err := c.ClusterJoin(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseClusterJoinResponse(rsp)
+}
+
+// ClusterLeaveWithResponse Leave the cluster
+//
+// The node that is asked hands over what it leads, is taken out of the cluster, and goes on as a cluster of one with empty metadata. It stays out, whatever discovery finds, until it is told to join.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /cluster/leave (the `ClusterLeave` operationId).
+func (c *ClientWithResponses) ClusterLeaveWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ClusterLeaveResponse, error) {
+	rsp, err := c.ClusterLeave(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseClusterLeaveResponse(rsp)
+}
+
+// ClusterForceLeaveWithResponse Take a dead node out of the cluster
+//
+// For a node that will not come back. One that runs is refused: it is to leave by itself.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /cluster/members/{name} (the `ClusterForceLeave` operationId).
+func (c *ClientWithResponses) ClusterForceLeaveWithResponse(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*ClusterForceLeaveResponse, error) {
+	rsp, err := c.ClusterForceLeave(ctx, name, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseClusterForceLeaveResponse(rsp)
+}
+
+// ClusterRecoverWithBodyWithResponse Make a cluster of this node alone
+//
+// For a cluster that has lost the majority of its voters for good. The node that is asked goes on alone with the metadata it has; the nodes that are lost must never come back with their data. While there is a leader it is refused.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /cluster/recover (the `ClusterRecover` operationId).
+func (c *ClientWithResponses) ClusterRecoverWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ClusterRecoverResponse, error) {
+	rsp, err := c.ClusterRecoverWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseClusterRecoverResponse(rsp)
+}
+
+// ClusterRecoverWithResponse Make a cluster of this node alone
+//
+// For a cluster that has lost the majority of its voters for good. The node that is asked goes on alone with the metadata it has; the nodes that are lost must never come back with their data. While there is a leader it is refused.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /cluster/recover (the `ClusterRecover` operationId).
+func (c *ClientWithResponses) ClusterRecoverWithResponse(ctx context.Context, body ClusterRecoverJSONRequestBody, reqEditors ...RequestEditorFn) (*ClusterRecoverResponse, error) {
+	rsp, err := c.ClusterRecover(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseClusterRecoverResponse(rsp)
+}
+
 // EffectiveConfigsWithResponse List every value and where it came from
 //
 // Every key of the node with the value in effect. Secrets are stars.
@@ -2323,6 +4028,111 @@ func (c *ClientWithResponses) EffectiveConfigsWithResponse(ctx context.Context, 
 		return nil, err
 	}
 	return ParseEffectiveConfigsResponse(rsp)
+}
+
+// PeerCommandWithBodyWithResponse Apply a command to the metadata
+//
+// The leader applies a command that another node has encoded, and answers when it has. A repeated command is answered as the first time. 503 may be repeated after another leader is found.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /peer/commands (the `PeerCommand` operationId).
+func (c *ClientWithResponses) PeerCommandWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PeerCommandResponse, error) {
+	rsp, err := c.PeerCommandWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerCommandResponse(rsp)
+}
+
+// PeerAdmitWithBodyWithResponse Take a node into the cluster
+//
+// Answered by the leader, to which other nodes hand it on. Repeating it is harmless.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /peer/members (the `PeerAdmit` operationId).
+func (c *ClientWithResponses) PeerAdmitWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PeerAdmitResponse, error) {
+	rsp, err := c.PeerAdmitWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerAdmitResponse(rsp)
+}
+
+// PeerAdmitWithResponse Take a node into the cluster
+//
+// Answered by the leader, to which other nodes hand it on. Repeating it is harmless.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /peer/members (the `PeerAdmit` operationId).
+func (c *ClientWithResponses) PeerAdmitWithResponse(ctx context.Context, body PeerAdmitJSONRequestBody, reqEditors ...RequestEditorFn) (*PeerAdmitResponse, error) {
+	rsp, err := c.PeerAdmit(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerAdmitResponse(rsp)
+}
+
+// PeerDismissWithResponse Take a node out of the cluster
+//
+// Answered by the leader, to which other nodes hand it on.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /peer/members/{id} (the `PeerDismiss` operationId).
+func (c *ClientWithResponses) PeerDismissWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*PeerDismissResponse, error) {
+	rsp, err := c.PeerDismiss(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerDismissResponse(rsp)
+}
+
+// PeerNodeWithResponse Say what the lists of nodes show
+//
+// Facts and figures of the node.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /peer/node (the `PeerNode` operationId).
+func (c *ClientWithResponses) PeerNodeWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*PeerNodeResponse, error) {
+	rsp, err := c.PeerNode(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerNodeResponse(rsp)
+}
+
+// PeerReadIndexWithResponse Say how far the metadata are
+//
+// The leader answers with an index of the log that has everything that was acknowledged before the call, after it made sure that it still leads.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /peer/read_index (the `PeerReadIndex` operationId).
+func (c *ClientWithResponses) PeerReadIndexWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*PeerReadIndexResponse, error) {
+	rsp, err := c.PeerReadIndex(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerReadIndexResponse(rsp)
+}
+
+// PeerStateWithResponse Say how this node stands
+//
+// Asked every second by every other member, and by nodes that look for a cluster.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /peer/state (the `PeerState` operationId).
+func (c *ClientWithResponses) PeerStateWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*PeerStateResponse, error) {
+	rsp, err := c.PeerState(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerStateResponse(rsp)
 }
 
 // ListPluginsWithResponse List the plugins
@@ -2561,6 +4371,174 @@ func ParseBackupResponse(rsp *http.Response) (*BackupResponse, error) {
 	return response, nil
 }
 
+// ParseClusterStatusResponse parses an HTTP response from a ClusterStatusWithResponse call
+func ParseClusterStatusResponse(rsp *http.Response) (*ClusterStatusResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ClusterStatusResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ClusterStatus
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseClusterJoinResponse parses an HTTP response from a ClusterJoinWithResponse call
+func ParseClusterJoinResponse(rsp *http.Response) (*ClusterJoinResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ClusterJoinResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ClusterStatus
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseClusterLeaveResponse parses an HTTP response from a ClusterLeaveWithResponse call
+func ParseClusterLeaveResponse(rsp *http.Response) (*ClusterLeaveResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ClusterLeaveResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ClusterStatus
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseClusterForceLeaveResponse parses an HTTP response from a ClusterForceLeaveWithResponse call
+func ParseClusterForceLeaveResponse(rsp *http.Response) (*ClusterForceLeaveResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ClusterForceLeaveResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest NotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseClusterRecoverResponse parses an HTTP response from a ClusterRecoverWithResponse call
+func ParseClusterRecoverResponse(rsp *http.Response) (*ClusterRecoverResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ClusterRecoverResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ClusterStatus
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseEffectiveConfigsResponse parses an HTTP response from a EffectiveConfigsWithResponse call
 func ParseEffectiveConfigsResponse(rsp *http.Response) (*EffectiveConfigsResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -2581,6 +4559,217 @@ func ParseEffectiveConfigsResponse(rsp *http.Response) (*EffectiveConfigsRespons
 			return nil, err
 		}
 		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePeerCommandResponse parses an HTTP response from a PeerCommandWithResponse call
+func ParsePeerCommandResponse(rsp *http.Response) (*PeerCommandResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PeerCommandResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PeerApplied
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePeerAdmitResponse parses an HTTP response from a PeerAdmitWithResponse call
+func ParsePeerAdmitResponse(rsp *http.Response) (*PeerAdmitResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PeerAdmitResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePeerDismissResponse parses an HTTP response from a PeerDismissWithResponse call
+func ParsePeerDismissResponse(rsp *http.Response) (*PeerDismissResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PeerDismissResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest NotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePeerNodeResponse parses an HTTP response from a PeerNodeWithResponse call
+func ParsePeerNodeResponse(rsp *http.Response) (*PeerNodeResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PeerNodeResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PeerNode
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePeerReadIndexResponse parses an HTTP response from a PeerReadIndexWithResponse call
+func ParsePeerReadIndexResponse(rsp *http.Response) (*PeerReadIndexResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PeerReadIndexResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PeerIndex
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePeerStateResponse parses an HTTP response from a PeerStateWithResponse call
+func ParsePeerStateResponse(rsp *http.Response) (*PeerStateResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PeerStateResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PeerState
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
 
 	}
 
@@ -2977,9 +5166,42 @@ type ServerInterface interface {
 	// Backup Copy the metadata
 	// (GET /backup)
 	Backup(ctx echo.Context) error
+	// ClusterStatus Show the cluster
+	// (GET /cluster)
+	ClusterStatus(ctx echo.Context) error
+	// ClusterJoin Join the cluster of another node
+	// (POST /cluster/join)
+	ClusterJoin(ctx echo.Context) error
+	// ClusterLeave Leave the cluster
+	// (POST /cluster/leave)
+	ClusterLeave(ctx echo.Context) error
+	// ClusterForceLeave Take a dead node out of the cluster
+	// (DELETE /cluster/members/{name})
+	ClusterForceLeave(ctx echo.Context, name string) error
+	// ClusterRecover Make a cluster of this node alone
+	// (POST /cluster/recover)
+	ClusterRecover(ctx echo.Context) error
 	// EffectiveConfigs List every value and where it came from
 	// (GET /configs)
 	EffectiveConfigs(ctx echo.Context) error
+	// PeerCommand Apply a command to the metadata
+	// (POST /peer/commands)
+	PeerCommand(ctx echo.Context) error
+	// PeerAdmit Take a node into the cluster
+	// (POST /peer/members)
+	PeerAdmit(ctx echo.Context) error
+	// PeerDismiss Take a node out of the cluster
+	// (DELETE /peer/members/{id})
+	PeerDismiss(ctx echo.Context, id string) error
+	// PeerNode Say what the lists of nodes show
+	// (GET /peer/node)
+	PeerNode(ctx echo.Context) error
+	// PeerReadIndex Say how far the metadata are
+	// (POST /peer/read_index)
+	PeerReadIndex(ctx echo.Context) error
+	// PeerState Say how this node stands
+	// (GET /peer/state)
+	PeerState(ctx echo.Context) error
 	// ListPlugins List the plugins
 	// (GET /plugins)
 	ListPlugins(ctx echo.Context) error
@@ -3035,12 +5257,125 @@ func (w *ServerInterfaceWrapper) Backup(ctx echo.Context) error {
 	return err
 }
 
+// ClusterStatus converts echo context to params.
+func (w *ServerInterfaceWrapper) ClusterStatus(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ClusterStatus(ctx)
+	return err
+}
+
+// ClusterJoin converts echo context to params.
+func (w *ServerInterfaceWrapper) ClusterJoin(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ClusterJoin(ctx)
+	return err
+}
+
+// ClusterLeave converts echo context to params.
+func (w *ServerInterfaceWrapper) ClusterLeave(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ClusterLeave(ctx)
+	return err
+}
+
+// ClusterForceLeave converts echo context to params.
+func (w *ServerInterfaceWrapper) ClusterForceLeave(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "name" -------------
+	var name string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", ctx.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter name: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ClusterForceLeave(ctx, name)
+	return err
+}
+
+// ClusterRecover converts echo context to params.
+func (w *ServerInterfaceWrapper) ClusterRecover(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ClusterRecover(ctx)
+	return err
+}
+
 // EffectiveConfigs converts echo context to params.
 func (w *ServerInterfaceWrapper) EffectiveConfigs(ctx echo.Context) error {
 	var err error
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.EffectiveConfigs(ctx)
+	return err
+}
+
+// PeerCommand converts echo context to params.
+func (w *ServerInterfaceWrapper) PeerCommand(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PeerCommand(ctx)
+	return err
+}
+
+// PeerAdmit converts echo context to params.
+func (w *ServerInterfaceWrapper) PeerAdmit(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PeerAdmit(ctx)
+	return err
+}
+
+// PeerDismiss converts echo context to params.
+func (w *ServerInterfaceWrapper) PeerDismiss(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PeerDismiss(ctx, id)
+	return err
+}
+
+// PeerNode converts echo context to params.
+func (w *ServerInterfaceWrapper) PeerNode(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PeerNode(ctx)
+	return err
+}
+
+// PeerReadIndex converts echo context to params.
+func (w *ServerInterfaceWrapper) PeerReadIndex(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PeerReadIndex(ctx)
+	return err
+}
+
+// PeerState converts echo context to params.
+func (w *ServerInterfaceWrapper) PeerState(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PeerState(ctx)
 	return err
 }
 
@@ -3324,6 +5659,17 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.GET(options.BaseURL+"/retained", wrapper.ListRetained, options.OperationMiddlewares["list_retained"]...)
 	router.GET(options.BaseURL+"/backup", wrapper.Backup, options.OperationMiddlewares["backup"]...)
 	router.POST(options.BaseURL+"/restore", wrapper.Restore, options.OperationMiddlewares["restore"]...)
+	router.GET(options.BaseURL+"/cluster", wrapper.ClusterStatus, options.OperationMiddlewares["cluster_status"]...)
+	router.POST(options.BaseURL+"/cluster/join", wrapper.ClusterJoin, options.OperationMiddlewares["cluster_join"]...)
+	router.POST(options.BaseURL+"/cluster/leave", wrapper.ClusterLeave, options.OperationMiddlewares["cluster_leave"]...)
+	router.DELETE(options.BaseURL+"/cluster/members/:name", wrapper.ClusterForceLeave, options.OperationMiddlewares["cluster_force_leave"]...)
+	router.POST(options.BaseURL+"/cluster/recover", wrapper.ClusterRecover, options.OperationMiddlewares["cluster_recover"]...)
+	router.GET(options.BaseURL+"/peer/state", wrapper.PeerState, options.OperationMiddlewares["peer_state"]...)
+	router.POST(options.BaseURL+"/peer/members", wrapper.PeerAdmit, options.OperationMiddlewares["peer_admit"]...)
+	router.DELETE(options.BaseURL+"/peer/members/:id", wrapper.PeerDismiss, options.OperationMiddlewares["peer_dismiss"]...)
+	router.POST(options.BaseURL+"/peer/commands", wrapper.PeerCommand, options.OperationMiddlewares["peer_command"]...)
+	router.POST(options.BaseURL+"/peer/read_index", wrapper.PeerReadIndex, options.OperationMiddlewares["peer_read_index"]...)
+	router.GET(options.BaseURL+"/peer/node", wrapper.PeerNode, options.OperationMiddlewares["peer_node"]...)
 
 }
 
@@ -3332,6 +5678,8 @@ type NotFoundJSONResponse Failure
 type RefusedJSONResponse Failure
 
 type UnauthorizedTextResponse string
+
+type UnavailableJSONResponse Failure
 
 type BackupRequestObject struct {
 }
@@ -3385,6 +5733,247 @@ func (response Backup409JSONResponse) VisitBackupResponse(w http.ResponseWriter)
 	return err
 }
 
+type ClusterStatusRequestObject struct {
+}
+
+type ClusterStatusResponseObject interface {
+	VisitClusterStatusResponse(w http.ResponseWriter) error
+}
+
+type ClusterStatus200JSONResponse ClusterStatus
+
+func (response ClusterStatus200JSONResponse) VisitClusterStatusResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ClusterStatus401TextResponse UnauthorizedTextResponse
+
+func (response ClusterStatus401TextResponse) VisitClusterStatusResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/plain")
+	w.WriteHeader(401)
+
+	_, err := w.Write([]byte(fmt.Sprint(response)))
+	return err
+}
+
+type ClusterStatus409JSONResponse struct{ RefusedJSONResponse }
+
+func (response ClusterStatus409JSONResponse) VisitClusterStatusResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ClusterJoinRequestObject struct {
+	Body *ClusterJoinJSONRequestBody
+}
+
+type ClusterJoinResponseObject interface {
+	VisitClusterJoinResponse(w http.ResponseWriter) error
+}
+
+type ClusterJoin200JSONResponse ClusterStatus
+
+func (response ClusterJoin200JSONResponse) VisitClusterJoinResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ClusterJoin401TextResponse UnauthorizedTextResponse
+
+func (response ClusterJoin401TextResponse) VisitClusterJoinResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/plain")
+	w.WriteHeader(401)
+
+	_, err := w.Write([]byte(fmt.Sprint(response)))
+	return err
+}
+
+type ClusterJoin409JSONResponse struct{ RefusedJSONResponse }
+
+func (response ClusterJoin409JSONResponse) VisitClusterJoinResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ClusterLeaveRequestObject struct {
+}
+
+type ClusterLeaveResponseObject interface {
+	VisitClusterLeaveResponse(w http.ResponseWriter) error
+}
+
+type ClusterLeave200JSONResponse ClusterStatus
+
+func (response ClusterLeave200JSONResponse) VisitClusterLeaveResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ClusterLeave401TextResponse UnauthorizedTextResponse
+
+func (response ClusterLeave401TextResponse) VisitClusterLeaveResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/plain")
+	w.WriteHeader(401)
+
+	_, err := w.Write([]byte(fmt.Sprint(response)))
+	return err
+}
+
+type ClusterLeave409JSONResponse struct{ RefusedJSONResponse }
+
+func (response ClusterLeave409JSONResponse) VisitClusterLeaveResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ClusterForceLeaveRequestObject struct {
+	Name string `json:"name"`
+}
+
+type ClusterForceLeaveResponseObject interface {
+	VisitClusterForceLeaveResponse(w http.ResponseWriter) error
+}
+
+type ClusterForceLeave204Response struct {
+}
+
+func (response ClusterForceLeave204Response) VisitClusterForceLeaveResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type ClusterForceLeave401TextResponse UnauthorizedTextResponse
+
+func (response ClusterForceLeave401TextResponse) VisitClusterForceLeaveResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/plain")
+	w.WriteHeader(401)
+
+	_, err := w.Write([]byte(fmt.Sprint(response)))
+	return err
+}
+
+type ClusterForceLeave404JSONResponse struct{ NotFoundJSONResponse }
+
+func (response ClusterForceLeave404JSONResponse) VisitClusterForceLeaveResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ClusterForceLeave409JSONResponse struct{ RefusedJSONResponse }
+
+func (response ClusterForceLeave409JSONResponse) VisitClusterForceLeaveResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ClusterRecoverRequestObject struct {
+	Body *ClusterRecoverJSONRequestBody
+}
+
+type ClusterRecoverResponseObject interface {
+	VisitClusterRecoverResponse(w http.ResponseWriter) error
+}
+
+type ClusterRecover200JSONResponse ClusterStatus
+
+func (response ClusterRecover200JSONResponse) VisitClusterRecoverResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ClusterRecover401TextResponse UnauthorizedTextResponse
+
+func (response ClusterRecover401TextResponse) VisitClusterRecoverResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/plain")
+	w.WriteHeader(401)
+
+	_, err := w.Write([]byte(fmt.Sprint(response)))
+	return err
+}
+
+type ClusterRecover409JSONResponse struct{ RefusedJSONResponse }
+
+func (response ClusterRecover409JSONResponse) VisitClusterRecoverResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type EffectiveConfigsRequestObject struct {
 }
 
@@ -3414,6 +6003,249 @@ func (response EffectiveConfigs401TextResponse) VisitEffectiveConfigsResponse(w 
 	w.WriteHeader(401)
 
 	_, err := w.Write([]byte(fmt.Sprint(response)))
+	return err
+}
+
+type PeerCommandRequestObject struct {
+	Body io.Reader
+}
+
+type PeerCommandResponseObject interface {
+	VisitPeerCommandResponse(w http.ResponseWriter) error
+}
+
+type PeerCommand200JSONResponse PeerApplied
+
+func (response PeerCommand200JSONResponse) VisitPeerCommandResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerCommand409JSONResponse struct{ RefusedJSONResponse }
+
+func (response PeerCommand409JSONResponse) VisitPeerCommandResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerCommand503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response PeerCommand503JSONResponse) VisitPeerCommandResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerAdmitRequestObject struct {
+	Body *PeerAdmitJSONRequestBody
+}
+
+type PeerAdmitResponseObject interface {
+	VisitPeerAdmitResponse(w http.ResponseWriter) error
+}
+
+type PeerAdmit204Response struct {
+}
+
+func (response PeerAdmit204Response) VisitPeerAdmitResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type PeerAdmit409JSONResponse struct{ RefusedJSONResponse }
+
+func (response PeerAdmit409JSONResponse) VisitPeerAdmitResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerAdmit503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response PeerAdmit503JSONResponse) VisitPeerAdmitResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerDismissRequestObject struct {
+	Id string `json:"id"`
+}
+
+type PeerDismissResponseObject interface {
+	VisitPeerDismissResponse(w http.ResponseWriter) error
+}
+
+type PeerDismiss204Response struct {
+}
+
+func (response PeerDismiss204Response) VisitPeerDismissResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type PeerDismiss404JSONResponse struct{ NotFoundJSONResponse }
+
+func (response PeerDismiss404JSONResponse) VisitPeerDismissResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerDismiss503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response PeerDismiss503JSONResponse) VisitPeerDismissResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerNodeRequestObject struct {
+}
+
+type PeerNodeResponseObject interface {
+	VisitPeerNodeResponse(w http.ResponseWriter) error
+}
+
+type PeerNode200JSONResponse PeerNode
+
+func (response PeerNode200JSONResponse) VisitPeerNodeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerNode503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response PeerNode503JSONResponse) VisitPeerNodeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerReadIndexRequestObject struct {
+}
+
+type PeerReadIndexResponseObject interface {
+	VisitPeerReadIndexResponse(w http.ResponseWriter) error
+}
+
+type PeerReadIndex200JSONResponse PeerIndex
+
+func (response PeerReadIndex200JSONResponse) VisitPeerReadIndexResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerReadIndex503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response PeerReadIndex503JSONResponse) VisitPeerReadIndexResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerStateRequestObject struct {
+}
+
+type PeerStateResponseObject interface {
+	VisitPeerStateResponse(w http.ResponseWriter) error
+}
+
+type PeerState200JSONResponse PeerState
+
+func (response PeerState200JSONResponse) VisitPeerStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerState503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response PeerState503JSONResponse) VisitPeerStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
 	return err
 }
 
@@ -4014,9 +6846,42 @@ type StrictServerInterface interface {
 	// Backup Copy the metadata
 	// (GET /backup)
 	Backup(ctx context.Context, request BackupRequestObject) (BackupResponseObject, error)
+	// ClusterStatus Show the cluster
+	// (GET /cluster)
+	ClusterStatus(ctx context.Context, request ClusterStatusRequestObject) (ClusterStatusResponseObject, error)
+	// ClusterJoin Join the cluster of another node
+	// (POST /cluster/join)
+	ClusterJoin(ctx context.Context, request ClusterJoinRequestObject) (ClusterJoinResponseObject, error)
+	// ClusterLeave Leave the cluster
+	// (POST /cluster/leave)
+	ClusterLeave(ctx context.Context, request ClusterLeaveRequestObject) (ClusterLeaveResponseObject, error)
+	// ClusterForceLeave Take a dead node out of the cluster
+	// (DELETE /cluster/members/{name})
+	ClusterForceLeave(ctx context.Context, request ClusterForceLeaveRequestObject) (ClusterForceLeaveResponseObject, error)
+	// ClusterRecover Make a cluster of this node alone
+	// (POST /cluster/recover)
+	ClusterRecover(ctx context.Context, request ClusterRecoverRequestObject) (ClusterRecoverResponseObject, error)
 	// EffectiveConfigs List every value and where it came from
 	// (GET /configs)
 	EffectiveConfigs(ctx context.Context, request EffectiveConfigsRequestObject) (EffectiveConfigsResponseObject, error)
+	// PeerCommand Apply a command to the metadata
+	// (POST /peer/commands)
+	PeerCommand(ctx context.Context, request PeerCommandRequestObject) (PeerCommandResponseObject, error)
+	// PeerAdmit Take a node into the cluster
+	// (POST /peer/members)
+	PeerAdmit(ctx context.Context, request PeerAdmitRequestObject) (PeerAdmitResponseObject, error)
+	// PeerDismiss Take a node out of the cluster
+	// (DELETE /peer/members/{id})
+	PeerDismiss(ctx context.Context, request PeerDismissRequestObject) (PeerDismissResponseObject, error)
+	// PeerNode Say what the lists of nodes show
+	// (GET /peer/node)
+	PeerNode(ctx context.Context, request PeerNodeRequestObject) (PeerNodeResponseObject, error)
+	// PeerReadIndex Say how far the metadata are
+	// (POST /peer/read_index)
+	PeerReadIndex(ctx context.Context, request PeerReadIndexRequestObject) (PeerReadIndexResponseObject, error)
+	// PeerState Say how this node stands
+	// (GET /peer/state)
+	PeerState(ctx context.Context, request PeerStateRequestObject) (PeerStateResponseObject, error)
 	// ListPlugins List the plugins
 	// (GET /plugins)
 	ListPlugins(ctx context.Context, request ListPluginsRequestObject) (ListPluginsResponseObject, error)
@@ -4093,6 +6958,169 @@ func (sh *strictHandler) Backup(ctx echo.Context) error {
 	return nil
 }
 
+// ClusterStatus operation middleware
+func (sh *strictHandler) ClusterStatus(ctx echo.Context) error {
+	var request ClusterStatusRequestObject
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ClusterStatus(ctx.Request().Context(), request.(ClusterStatusRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ClusterStatus")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ClusterStatusResponseObject); ok {
+		return validResponse.VisitClusterStatusResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ClusterJoin operation middleware
+func (sh *strictHandler) ClusterJoin(ctx echo.Context) error {
+	var request ClusterJoinRequestObject
+
+	var body ClusterJoinJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ClusterJoin(ctx.Request().Context(), request.(ClusterJoinRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ClusterJoin")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ClusterJoinResponseObject); ok {
+		return validResponse.VisitClusterJoinResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ClusterLeave operation middleware
+func (sh *strictHandler) ClusterLeave(ctx echo.Context) error {
+	var request ClusterLeaveRequestObject
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ClusterLeave(ctx.Request().Context(), request.(ClusterLeaveRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ClusterLeave")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ClusterLeaveResponseObject); ok {
+		return validResponse.VisitClusterLeaveResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ClusterForceLeave operation middleware
+func (sh *strictHandler) ClusterForceLeave(ctx echo.Context, name string) error {
+	var request ClusterForceLeaveRequestObject
+
+	request.Name = name
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ClusterForceLeave(ctx.Request().Context(), request.(ClusterForceLeaveRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ClusterForceLeave")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ClusterForceLeaveResponseObject); ok {
+		return validResponse.VisitClusterForceLeaveResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ClusterRecover operation middleware
+func (sh *strictHandler) ClusterRecover(ctx echo.Context) error {
+	var request ClusterRecoverRequestObject
+
+	var body ClusterRecoverJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ClusterRecover(ctx.Request().Context(), request.(ClusterRecoverRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ClusterRecover")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ClusterRecoverResponseObject); ok {
+		return validResponse.VisitClusterRecoverResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // EffectiveConfigs operation middleware
 func (sh *strictHandler) EffectiveConfigs(ctx echo.Context) error {
 	var request EffectiveConfigsRequestObject
@@ -4110,6 +7138,171 @@ func (sh *strictHandler) EffectiveConfigs(ctx echo.Context) error {
 		return err
 	} else if validResponse, ok := response.(EffectiveConfigsResponseObject); ok {
 		return validResponse.VisitEffectiveConfigsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// PeerCommand operation middleware
+func (sh *strictHandler) PeerCommand(ctx echo.Context) error {
+	var request PeerCommandRequestObject
+
+	request.Body = ctx.Request().Body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PeerCommand(ctx.Request().Context(), request.(PeerCommandRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PeerCommand")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PeerCommandResponseObject); ok {
+		return validResponse.VisitPeerCommandResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// PeerAdmit operation middleware
+func (sh *strictHandler) PeerAdmit(ctx echo.Context) error {
+	var request PeerAdmitRequestObject
+
+	var body PeerAdmitJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PeerAdmit(ctx.Request().Context(), request.(PeerAdmitRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PeerAdmit")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PeerAdmitResponseObject); ok {
+		return validResponse.VisitPeerAdmitResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// PeerDismiss operation middleware
+func (sh *strictHandler) PeerDismiss(ctx echo.Context, id string) error {
+	var request PeerDismissRequestObject
+
+	request.Id = id
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PeerDismiss(ctx.Request().Context(), request.(PeerDismissRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PeerDismiss")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PeerDismissResponseObject); ok {
+		return validResponse.VisitPeerDismissResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// PeerNode operation middleware
+func (sh *strictHandler) PeerNode(ctx echo.Context) error {
+	var request PeerNodeRequestObject
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PeerNode(ctx.Request().Context(), request.(PeerNodeRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PeerNode")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PeerNodeResponseObject); ok {
+		return validResponse.VisitPeerNodeResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// PeerReadIndex operation middleware
+func (sh *strictHandler) PeerReadIndex(ctx echo.Context) error {
+	var request PeerReadIndexRequestObject
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PeerReadIndex(ctx.Request().Context(), request.(PeerReadIndexRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PeerReadIndex")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PeerReadIndexResponseObject); ok {
+		return validResponse.VisitPeerReadIndexResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// PeerState operation middleware
+func (sh *strictHandler) PeerState(ctx echo.Context) error {
+	var request PeerStateRequestObject
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PeerState(ctx.Request().Context(), request.(PeerStateRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PeerState")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PeerStateResponseObject); ok {
+		return validResponse.VisitPeerStateResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
@@ -4462,70 +7655,103 @@ func (sh *strictHandler) VmProfile(ctx echo.Context, name VmProfileParamsName, p
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"xFtfc9tGkv8qXdh9uKtCKMr2+Rz65RRdEvvKcVSW49RV7LKGQJOYFTADzwxEcV367lvdMwABYmDS/1Yv",
-	"iSkC0z39v3/d/Jhkuqq1QuVssviYGLS1Vhb5w0vtftGNyunfmVYOlaN/irouZSac1OrkH1Yr+pvNCqwE",
-	"/evvBlfJIvnbye7gE/+tPflFyLIxmNzd3aVJjjYzsqZjkkXyukCDIC0oDbbJCnCFVOtZcpcmr3DVWPy3",
-	"cPHcQSaU0g6WCLlW+BSUZk6gEBayQqg15rBsHGwK4cAVCBVaK9YISlRomeE/lGhcoY3854hrh7fupC6F",
-	"3OPXbWtMFol1Rqp1jLOXGjKDOSonRWlT0AY2Rqs1aMVU79JwGmvuXJclZs6Tr42u0TjplboyiPn75daF",
-	"j9pUwiWLRCr3+FGStpxI5XCNhg82+KGRhg77a/D6u+5pvfwHZo7ufq4bFaWb0Re9q04R8M/Fjv55tcLM",
-	"yRs812ol12MShWYCQ8H9WaAr0IAI2gMnrtEC8mEgHGiV4Wx38aXWJQpFBK9xG9FNmmgj116BqJqKmM5x",
-	"JZrSJWmykiUmaYLqRhqtKlJ7mqxKsU7SJCsb69AkaVKXDZ2QJkrn2LvsjobVjckweh2DgLcic+U29a4i",
-	"LAggwiBUDtJZKCWZLla128JKGwj82d49d6RuRNlgzAiHiiFptA93MugYTVn6MbW17jZSV3Ccw5TbB2On",
-	"v8TNhbB2o03E5ureN52hd39Mk0qqF6jWrkgWp+kBJrrXolzoHC+dcI2NGX5VCyeXZUSbr7BEYdHCptAW",
-	"4eziuQVhEGytr1GRtvBWVDW9mjyYPZydnqbwcDafncb0mGnjKQ5pXBidobXa2BSWW/jQaCdgw2bk2qCr",
-	"FbtAJ6NcN0u240BENdWSfDVNcuHE+1yaqGO0hLWJ8PFCVtKBXoGuUbG5WrZXq7NrdDaFOcgVNOpa6Y0a",
-	"cDMVmtJkrcd0ftVgvFhTsFvrsGIywmSFdJi5xuBQsGt9OnvwePaEvKa5PRFV3qe2u10prUOF/m7SYWUP",
-	"ZZrfa1Qvwlt0QjhSGCO29LnCSpvt+Ao/UXglUfkHWG8li2+st6dfIjcOOxS/OiFg9eH2f04f/PdsPmVe",
-	"Te1khe8tZlrlx+WONLlBY6VPzlHLp0u+EBluONn3tTKfnc7mySGv5IvsyKR9b2PzGPHdM+GhwbYO1Kml",
-	"r/GY0w+0O3J7kecGrR1Kec7inS9Onzx5GJMx1RDDN6oPzi1cVgPeOjRKlIdFQmekHf0Y5xecfoj3gSnv",
-	"XYBzbc/Pe5lxoMuP0/c4itP+YWlLNsb2vvu8wlKLPFZsmN43+/lTONgICwZFDmItJPtMJ4PRVYZE927Q",
-	"0Ymx+wqdkArz33Z5bk/CbuBFuXD4A9lqzDJWRlfj25yXEpUDyXXhSqIhf6KitG6WpbQFmmjG/6BtrBJL",
-	"Eyv/ifFvnK5ldlil/jFPIRwXeE/pup8S00VURp1ijgq4+yKPGI3TTpRH1KH+udYyYoy/NiIjtil9fZ1y",
-	"M1bje5lHLTALwXo/gAqrFdCXs2jozaWhclkPClUu2XTjojVn3tRxd6+ktTFn8ne3YKXKOCtx4QlLXGnO",
-	"UuRqlKmoobLF8emp5nOH8uh/jRivPybt2rBdxC/X2vxECmZvElvy87icpzyjfbYfzS/++OnF88tnB2O4",
-	"cEnfKsKV+zoNJ8Ts8s1vsVr7E5UG3Wu/ZuX+UWp1bKIvUNRHPloK695n/Q71OC9ReNu9N77JMxQ1kC6p",
-	"p9sUMitgLcySOnNpoSMHdMqRZuhFeqwEatHYQXk05O+sLIEfseD0mnvSI0vu2hfwsRBgOfL7a7e26p/+",
-	"onI61M0RT/9V3qCCpciuwWmm40vrIw+2TmTXxwqyi9CRzE2UTaPIRBiRodTy+ew00Tv+7tXt41YpbxC0",
-	"4W6MwtfOgLZ4nP3s949Bi4F68JhOND3hp13uaQ1wz/bTgX/uW14sJFB+zJsyVqeutdGNkwonQmcpHKps",
-	"+77+r/m0cT/TGyi1WsPuNNgISeJymhSW9nKEdcK4I22/o/7jj9HO46DXhFY0YmUFVYD2iEqgJ6HdawMC",
-	"cSnFuR+rZ4R2hO5jp7ToOxazxki3vaTap+05Kqn+sF7Ne/ihqDw81OIYFC+EAn4FGuujEddRnB+F5Tou",
-	"kC2cqz0qKdUq0nOfa+WMLrm7V+QwOS48QkqmJqi/AoWYMwcKJSNyIWC5jYZcZ02FiuylEkqskT54OKQQ",
-	"dgavC4RMV5VQ+Vt1VYaGETJXXlF0F+BzJR0p3eytequeO/rCornxNri7J3XNTDgXtlhqYXJo+7yU+dtI",
-	"V8CqKUswcl247vksXNIDFiDbU5wAn5e12YJevVX0ZxJBGvKQVuWWnxUZo5vtzekZyIRiRGQGP9+g2cLK",
-	"w2XE/dXHty329TZZwGw2u7uavVXcmGaoLBcXvtVKzmqRFfjDg9mcjVs6rjfa1tqTOrt43uuVF8kp9aKc",
-	"6GpUopbJInk4m88eckhxBZvUCcV8XxeuMZJ2zyDT9ZaNqSzBOm1Ih+gEyWXhBZ5CD6y3KSwF/TdjFLcx",
-	"/NcUPCRKwcEFYKiHd8/guYNClzmpNDPo7AKuEWuQDoRlFJTM1xub1Op5TrWN5zwdDjUezOefmCTozKH7",
-	"wTqDohoi9F3IWUol2D8PYvZktV58PBZ4ND+d6l86Dk8GswN+6cfDL7UTEg4LTVURf+SU9TZMKLw6iGex",
-	"thRkfmv/9I7eOfG6sJNa9qZ5jduB6bKj0CcGhckhPKo+g0uvJI9lOmHsWDt7aL79PD2NJz5H9Yf7I4Rx",
-	"fx9VIt/PfqkSB0p5Ia0DZHF6qXHE8Xieg4yidGiXW1Wd9/0k6Ms7yyF9BZdilUkLy0aWeYhJxEEXdTn+",
-	"WZAuhUblaEIdiSt5C1dYfbh9f8UQJIWasSLpRheBn6/U4adU18OsJrQUhPLt1OR2h/b08ZJHNn01nHwk",
-	"ydydeDSISyxtI1rZMcnok+VRzSAMglC4mcFZ+xiXojwUdeCBMfpkvLuPVeEBsYt2uFQLIyp0jFj/Nerd",
-	"PQXiPPWerA3/XzcuKJ+BMcUjE1ckLarXwna7msWZBtOeGj89Vnk3MpJHnxZVo2wL1N1DFL10ugbRMsMD",
-	"C6pfOfMQU3HLOGQKr1j/HElFhXk7DqEDF22pgNaCaUq0qS8/qGZfkfPsgIkOoE7bCqVnS3TmDP4MKuXx",
-	"9OhovtD+6Snl1Mvnvz774wJyjXYG3HvtJuOMnZK56KbMQ2EHBoNgOgNtpbW1dKBk3PUpU9NUAPr04ESY",
-	"dMVM+ZAR+55Q74G5eFuXjJl5w2QT/tAgJ+1gw1SbJmksfbRImcioA+uLhfuuQSxOD8LF775jROzg70g8",
-	"HMDc9+I3ZOF9sz6Q0ch6dJgST3hMTXW/jdWZlJxEKLV8k9NwPgOpnO6KkjM/I9/F1PYNvxhg21WPmDF6",
-	"5nzQQ+t+0vn2+1WRw8h6d2y87KQhA4YRgsQ9lqBBaUdWoSag9/56JboILvuLNmt0PpC1z7crOO0YnRFZ",
-	"C5Vwma9PV7J0aJ7C1d+uOKBxPg1f+2eXWOoNXP398v8vT67GBnBeolDtcOFQUDrzhwaqXRLdi0D+22+a",
-	"R79daGm3eCKR5ZneUI++DUPoDRq8F9PyhjC2gZ55dQp7d5fG6+TfFUIt1h14Orao0OVrk3eIhTTBamZw",
-	"4QcDtoMJuynHuEY+1nxe6Y2lnFYLa0HfTFuQXq0sDrNYu4e0mPNyi6wol81j2GSUajfuWOMUUV5DiNM8",
-	"nRNVceupns7n8z4XpxEuvm927I0VpzoGvui3aheONEWKdBatlZo6h27Ic/epqHdeahuqt0wr5aHfVl0B",
-	"+5KrwV6Ix7JWIVxSpxGI+mLfNsuOgK8CPzTYRNq7/zW6vvRvji030h30p1bfvUVoryQtrHmH6csD0aPD",
-	"L3X7sEPl/6yo/LWdjFqdB6nZVufdflg0FL3kRiyAcyn4rRW/ueQ3OXZVv8cWff1fSV/p8DCEmEt7S4Ch",
-	"ORgrtbev9h1dsEdlwgEVT6+/gQNeii0lfxDKbtBMtOvOCL9SOZkL/u/y95fgMXbem0SRFeCn0an/QMbm",
-	"LOiN4ll3Co1ysvR+KMoSDWRxX/WoCitVhrjOvVnrvtyIcd2w1K6AQtxQIeOrlMlEA2ctVS74PKrgtAZb",
-	"6k25BR7c23AD+xSKNnlLzmxXfrB/1RkW3jq+1thieNnhUOp63YtG3UrKVCbpB4rpRej0y6qrdg/lMw4m",
-	"5ktNjYBjNU0dvRvvRHLg40EOfPL40TfOgbc/qPzznHCwpTKZB8MKplYI/RfI3NnsvVHcQ5n3Z1fEByZ5",
-	"1NDNewwIaHU9EXd5BNFCdP2N4Lpx0f6CA4mPp2atnUNyeY/K6LI3QGtxOXuNnGjHTnOJ7mK3bXw4d34L",
-	"ZO2Y/vQzw3hvxfpr+tO+4Cy6f1uy/jr4DwMOPDU2nW5nb6rJXPOLXDdml9B/1e1SwwwezX+ETeGBih5c",
-	"nPkqZwcEj63tTfU9k/mb36aix8pf5n7QWc5oYUu6t3zQwpq7GXq0IripTtbZNOYUfkZju00ipTd89Fre",
-	"oIVGMcrpyceWY75Kmefdtsd3bPPbJawpCFE64F/83NMAk9lrpT+pwtpoBhpDkP/ErDo82bX7jVJSrdud",
-	"qRlcZXXDGwWMSnOVxg+uef0pZP60D2FTHebhLV2hcsernHOX4lOgWyXpGJQWlkisTcDjb6oL/+S3ySst",
-	"6J3VzW4zSZSlziyv0Qe/StJkWersOkmTqnF42+3DZAaFi/2QaaLM4hzmM/no7l9Ud532y67Hh2quEVNz",
-	"rvYZKtSm8sX01VpTKV1CTYxd+eI6hVNS3AP/fFgljHGb47JZT2MzLasPDuA07+53e6FTyT14/2txjd4+",
-	"gp3vO39vB4oNv7f99Nc7khxv/0w2Km177LXdbgoV0nZz8UVvReg/Tp/Mnzz8z7aPG+4CkRE0pkwWyYmo",
-	"5Qn/KIUYCBx/jEuWp3Bts16JrAiNV7AgvubYVN/wLkK3eyEN+J/ihd2lMNzYDcT8imQu7XXv7OEEZkyk",
-	"LaHbPCpNW373Dunq7AiauA+F9V7roLAI2b2xDv+wcVPosi+Xrsq6e3f3rwAAAP//",
+	"1Hz9b9w20v+/Qujuh+8XUNfrJO2lm1/Ol7u2OeTFiNMGD5og5kqzK9YSqZCU13uB//cHnCH1sqK868Q+",
+	"90GBIslK5Gjmw3kffkkyVdVKgrQmWXxJNJhaSQP4l9fK/qQambs/Z0pakNb9kdd1KTJuhZJHfxgl3b+Z",
+	"rICKuz/9VcMqWSR/OeoWPqJfzdFPXJSNhuT6+jpNcjCZFrVbJlkk7wrQwIRhUjHTZAWzhZDrWXKdJm9h",
+	"1Rj4r1DxwrKMS6ksWwLLlYRnTCqkhBXcsKzgcg05WzaWbQpumS2AVWAMXwOTvAKDBP8qeWMLpcV/RlRb",
+	"uLJHdcnFDr12W0OySIzVQq5jlL1WLNOQg7SClyZlSrONVnLNlOx2veSi5MsSHoRVTKrNM8Ydv0AzqXJA",
+	"Km0hjCOSldyCTt1LLFdM2FniFvU7OUKel42xoP+tiDm1VjVoKwiLK6Uz/K4cVrwpbbJY8dLALlU/i0tg",
+	"TU3SEYYZqzTkzIFrlqSBzUulSuDScc3RScv2lzlB+plaoYQzIixFEf+9UMb6LwPG81yDMe5JYU14ktVK",
+	"25S5Jxfuj25ruOJV7USTQPX56u/H85n77zhJk0rIlyDXtkgWx+kICWmi4XMjtIPS70Tux/YptfwDMuu+",
+	"wzPvFVRL0GP2eTrHX/pmTPiQ2kDo4vvHf5snI/rSJFcb+ckImUX4+L4AiXxCdm64YSU3lhXAdc7Uyu20",
+	"UrriNlkkObfwnRUVxDYR+XjxF3ga7DaIiSBX8RyYE741bCW0scxYTh81WvUPJSQd0cOoKOESyigP3f4r",
+	"4LbRYJhF8Fl2IdXG9DYW0sIaNMKOV8iuaVSMNteqjCJ1pcpSbUCjhiKFZHnOLWdc5k6dXiqL4AfZVA5D",
+	"JfAcdJIm7geNIqAVesDqbdtI6f7YKane6bkEbQQplCFZb6EEbvAEveQZbFCX7wO3yBPPmbQFbLdHYL/n",
+	"REfZDcfhLWTqMnYeeuqkT/YvjoXKaTSrm6jG2CGZ1rmBgjPLbWPGBPgDNybhNa92Fc9YfWRl9CQKg5+7",
+	"RWR5aVdcNtw9biy3IkvSJJcmKmmPixspwnOM+HZPm2eMLw1IZw1F6X5ojbiE6ImrUD8hB4SFyuwzQEO1",
+	"dt2uyLXm22n9/W5AKpdmA9pECZLKRvWWN+5eb6EyUTplwqlLliuIr+Z4HFeDaBTbFYVhnBEvHGd5Z2La",
+	"vdqHEZFOP6EV3QhbpMwpLrSq5Ag41PILkEw11q3nud9CgLiXJm5xRylpPvqThkpdQh5BxA7UA2I9z/tw",
+	"Cx/eyTd6IlRZQmZJ4e4cRw2Qf1pubXs6SRsLaX94ElGgu6ew93p850ZG983cDz3VNrUBPRdb+l+rFWRW",
+	"XMJzJVdiPd6iUHYaENy7lCg+wwAXc9ZLyWzCYbmAbcRhTBOlxZocpyD24CmlyUqgwgR5KbSSlXML02RV",
+	"cif/Tqx12bgV0l0nowdv1egJM6+BwRXPbLlNyX/nDuJuYzRDDtSlcP40VLXdIsA9ffGTdMnLBmKe8VAw",
+	"jhvh4ZYHLaEpcj8mtuDYjsTlvfn9O4cHY6u/hs0pN2ajdARzde+XFujtP97OHWxfi1Khcpg0P6qquRXL",
+	"mEvhbbdhm0IZYCenLwzjGpip1QXIoTF6NHs8Oz5O2eMpryVTGiJu56lWGRijtEnZcss+N8pytkEYtUbE",
+	"a7HONVPNsuz5ZbIJRsF5O59yoaMHI2ysdISOl6ISpDJrkAhXg3g1KrsAa1I2dyq/kc6VkwNqplRTmqzV",
+	"eJ+fFdPE1pSZrbFQ4TZcZ4WwkDm/ccjYtTqePfph9tSdmubqiFd5f7ee0RbGgryNSX1Tg3zp34pZ1Aoq",
+	"RS7E8BP+4dSrYxU9gHIrkX1juT37Gr4FU77rEz/627RT3NTOV/9kIFMyP8x23N5r7Qiaz45n8+SgIK3v",
+	"uPZOG8JjRHcPwkPAhgPUiqUv8dihH0j3pjCw/1H43+L46dPHURdpFKtUn61d2KxmcGVBS17uZ8nQq49R",
+	"fgqgT/JKmCCbSdJv1JBpkhWQXexPFbyR5ZYZvnXwRWPskKyaMkf3H90pIeM2mKLRPWS0weJ09LdnhR5O",
+	"7yJwmmR6XZci5h0JmcPVlLXH+ERVFWpLy2VumKBYv1TrA0+8amymqogJmmNGKWXHDK6EcXr4EZPKspVq",
+	"ZJ6yx8wqxSout7P9ziF9RbfZFBtehK+dYMJtnVJ6cWq3117Z7UaFImRix9wqFc+Ph8mKSYuIz35/i4cP",
+	"fbbiV5/QTB6oa0ltfbLK8vJ2r4Sc7yGWw5+nSHS3OTy74w10dCHLzcWEWL7CBMWVY9g/Yh3cd+zwcsin",
+	"QGFfQGkLp4CdIOoWH1PoPAtx7KQOHnGId1pkJ6eiNmzFUb1iDl1VcHtNgVFDJAVIa4YcvQul5bZNZirJ",
+	"cmEubtLhBydBdpON9Nxkqu8gM1C1ydrRVwnUpr28gHBRfbkNiWbvVUXy2VNHQasykrp8L2zh/Pyqs36Y",
+	"aujtjIFcwU0RYrdN4UxjeHzjVpBqqfJtPJCbNGJpslXN3tyNuTC76RLHf8OrQX5sT57u0NRimyohwHm2",
+	"degmmqPHBqNn53oNPPGdA4SpgngudcCFL9Nu2EGOVn+xNGwbI3vX+38LTjXEvAHd+yWSLdtwwzTwnPE1",
+	"J7+p5cFYmw423fmCdp8YuW/BciEhf9WF6Tsctocr/JVW1fhrnqPSZAIP/Ep0kKubZSlMMcBbt9hnNWEf",
+	"jPgPxH+xqhbZfpHSY7SDX87TnrrPvYlNp1EetYI5KF7cZXkENK1132PoguWifWOEv9M8c2S76PvbhEu2",
+	"79OEms+iaeO3wI2SzP0YL9vkQkMWTmjIs2HGSTU2mjLLmzp+3F2gEztM9O2GYUWNTI2QwJawUtrrxI3z",
+	"v507bIrDo+sa1x3yo/8zQDx9MolrjbiIf1zA/EQGAU8T37pzHufz1MkIz/aD0dNf//Hyxdkve0NQbpM+",
+	"Kvwn92XqV4jh8rdXsVThDYkS9127KTdMfwslD/WdC+D1gY+W3NhPWT/BftgpkXDVvhdx3YDXzMmScSzx",
+	"ZAVbc73ka8zztNsxt8qhIR+y9FAO1LwxA9d6p/hZlgwfMcyqNUbxB2YMa8o/xlSAQc1Pnx2wSk9/VTbQ",
+	"e/WRk/6zuATJljy7YFaRU4OZwQMXNpZnF4cystXQE3Uu3UgHEfSmnWm5PTlN9BvfkLh9yVBcAlMak8lO",
+	"fXUA2sJh+NlNf3sp+t39iWlZ02N+2tqeAMAd7KeD87mLvJhKcPYxb8pYmm2ttGqskDAVyXMLMtt+qr+f",
+	"T4PbxU2lkmvWrYbVQcgdXHQj056NaHscDgn3w+4//hiNWveeGp9Jj6CscB6gOcAT6HGoe22wQZxLcerH",
+	"4hkVa3zytBNa9B0DWaOF3Z453yfEvJWQv5rJwjiXOQtlGApAGb7CGkPaCP0otI/coB/nty2sramxSshV",
+	"pGTwXEmrVenruRgSLaivyUGNW6UNkwA5tXmAwBymV1h2o1iusqYC6fBSccnX4P5C1ZyCmxl71yXwPsjz",
+	"0ue7WWbLcwq4yFZSxDn7ID9IiksN6EvCYPedxsXabuOcm2KpuM5ZSFOnSB9GiaumLJkW68K2z2f+I6ne",
+	"EvIC2L1CdllpF/N+kF2DD9khDIaxAyvD4uygQSHjEgs6M/avS9BbtqJqn6P+/MuHULr7kCzYbDa7Pp99",
+	"wBBQZCAp/UOhVnJS86yA7x7N5ghuYdHfCJUB2urk9EUvkFwkx7M5Pe7257VIFsnj2Xz2GFWKLRBSR07n",
+	"k1+4Bhvr6clUjaE+L8vQwha6ehbE8JT1uvpMypbc/T/DInSj8V9TRhVdhsV5qmv1eghn7IVlhSpzJ9JM",
+	"gzULdgFQu9CeGyziOvgS2ISSL3Ln2xDl6bBR9NF8fkPLocos2O+M1cCrYethq3KWQnI8n3v7IB1qiX3Y",
+	"9PhkfjwVv7QUHg36MfGlH/e/FLpOUS00VeXoc4ey3g6arDDztjZOybwK//TRvXPU6/CJSvkdroLtEjv9",
+	"Psw3co06WCjN5H6r3DlQ1ITjT1ihHL5ztZHeLmwKqtYOJTjsS7qVIG/XOzrcaEKUbQbnAWR5VqhNn+09",
+	"UXrah5I8+iN0pipj9+WtnAY1F5CzJWSqgnECq01S7jZWCYN9pjmJlRpD1KXvHmp7+/A1bsMyi5AVROdq",
+	"jZ5lU88YNmAaVcFS5Vv07rw6cf9GSVPSuVXKzrGZ7Zz6CBWWxoyasZMhbf20JKl1bPg14bUS+CU4HYLN",
+	"l5P4wy5fMtJg7D9Uvr1r4OEO10NPwOoGrh8a87sdYA8CfsedXRz2e7f3HgaU861PQ4GFQoTzxqfOvQ4T",
+	"Oz1sg8ZrdxLWCtBt4KYHQO8cIQ4pOx1OCJo3Y/nWuBVT3A7cvm3bGlsJ6XZ2oU/pKHEkqBJdG3fUJ7H7",
+	"Ej/9TwOjEhtlHgBDyIdbaVBv746+OA13TagpIdYy+ZOLE3sI2oiy9EFjRR7AjL2R/kfdSCwSaCJz0QrT",
+	"a6Pl1qlHKFeTIv3Jqb4g15prXoHFpprfR06/I8mRjyluib1btgjVhUVXzOvrnLQn+Jv7uz6OYPXkhsNF",
+	"8zLesHC5ZZXS34SFJ/tfaqeCvg087/gFMM5y4Lkfthid+71w0r327qgWIhQFZYFYcWaqVMbP7vA/lPZV",
+	"PWdAsSOe2m/XSuUUJEXUWKuLylb7DKwz1Tqf9Xt40Y3TQHtXjbFMojpq8dwuIzQjBfZ+2FTNQ9GR0O3B",
+	"Pgnp0Pt+r0Y2bPKntrMoJGdC0NQ8iKp8RWgfOH14eHMg+qaxjiGdmQwjKMK9gMEYTAdJbI11Thv1Fs/Y",
+	"GcV61NFpObXFDwG009P8zVHCQWWm3UbqcZkwKmT8vq+W6dCcCWMZIDuJaxRW4emzLOMVMF91ayXVD7e9",
+	"vGoAfeTzKuZm/8gfZ6oto1fj+6l8zNd5Y6i1QGYqD3FBiAhDMR5TOidMQw3cQt4u5fCPj0IewkqairKi",
+	"ghn7fv6YVXzLltC9ylcYg/rtg84x1Hw1RsspgH5Oux2sa74xJfDfUzT9/ripELbHaXpydntlkSbfzx8f",
+	"hN52xrOfr0wWv3/sQ9mRvO0DSk0nLfzARgfe3oxOHLsnAVDLba8XJnW7+ORcC1yDHr8DqJIz9hYhhkEn",
+	"mrCC66oEY+KgOskrYe/JfA2bTQ8C1R4/bCeae0Dhe8+KCJNe9GOXalryR19EfqNz/rUAiIr5n8I4Oezz",
+	"u2PTnhMuuMgfxAGffZULfW+iv9Gfjgg/tN9HvYyfeGYpg4wGryvjBzGM5fqasgj3qppxjxvcv9mdc/gM",
+	"G8Z91bQUxiInCOmmwDbNG3isgeef2o7i/Z5BMPLOm+OS4ZttB6JadxENui2Uz7OhG4tnF1JtSsjxyoLQ",
+	"PwIs42WZeisvLA1MmyY0lwjLjHXBtneWY6J9Czx/4duq71W+tMmEgJEb9yPhwvesDsepNdws3Xb6M17V",
+	"wciR/EsqXDr1SX8nfUlqhPy75bYfOJZKXWBUyvs9j2PBnPkxzHsVCm0yIRTkwf0JpYuaaOZgWiBY+toX",
+	"NvkCWQjHlo0oc19hpFyhr6H6ky5syhqZ+1x8rWElrtg5VJ+vPp3jPFTICw0l4wKLU0/Pfcqm60CdEI5n",
+	"yt1FS7ZbtCcJ1MoDMfiE3xH1dt6s+7xMsCWA7qboR1mMS9i4SMc/1pZMlGXU5npjboTaW0/DpOuNHgc9",
+	"hTJNfaWDKh7OspLwHzgHGFjVSBPabh+ijmZVzXggxs8DabQkSFQcGfug8Bbljy4GryAPs5luwUUo/IMx",
+	"TDclmJQMG2grVu7wdP5JOy2Xhn6DHpbcmjP23osUL/AZLU1VuJ3VsSv+7MXPv/x6SpcBMOyk6i7EwU5o",
+	"Bxfskac2DabBM6YFaODW1rgFBdptyhr6ohrXfhZtCsr7QEwdXmqnNRuu6hLdPQImQvhzQ6P8HsPOyUnS",
+	"WBYn9L1yvIWizxbsohqkRNK9zd8f71Ejts3sEX04aFp/kHPjEN6H9Z7EkkOP0nDTialLnrnVxl0jzjhx",
+	"3zhBLUsN2jMKEENu8IQG9judGt6gWwraQZsYGIm4P0kC6MlUu0XIz3u/yiuJB2wo8UI7sKdE+178PZWz",
+	"NVhSZOH5cElZmOnH/mrDKm6zwucESwv6GTv/yzkqNLSn/md6dgml2rDzv579z9nReazoAFyGUYF9SumE",
+	"FvW7tkZ0RwPRr3dqR++wAuGvFIloll/UBmdTfeVmA/phyrMEhDEGevBqBfbxOo37yW8ksJqv21boMaJ8",
+	"H4HSedvNIrRHzYydUpu/aZt+25mFsY98KHzeYhOUwrZL7CWYQpBarQwMrVg7Ez7HmzZE5WzZPNZpHN21",
+	"HV5Yw9SmeCdCfM/j+RwHNGnX4/l83qfiOELF/VrH3pDQVMSAH3pX4cKBUHSazgCmZs3Rl3Zk48aU5PNS",
+	"Ge+9ZUpKauTu8l800rUaXFJBgfbKq0sXafhNydk3zbLdgLzAzw00kfDun1rVZ/TmGLmR6KA/g3LvIUL4",
+	"JGHY+hv7RG6V2BwI/1/Sub+m5VGQuedaiNlNe1lNVBW9xkDMt9qmjIakqRhGE53DrGTq/f9KkKeDow10",
+	"f0B3I5EPDsZC7V2ec49HsLfLvizmtx5ASlyqkFOMB2VW82w6g+Vswb/P3rxm1DGPCSngWcFotiylvziw",
+	"+V7EUrhTRv1VIfMImmXxs0pZFRSq8HodY7NwfKmQ5fyGpbIFK7D5SJGXMmlo2EnYlTqFKKpUiplSbcot",
+	"wzE847/APMMkExpvanU8pzG98xZYcGXxs8aIwdHFfabrXU8btQOmU5akryimr4pNv867ClOlt1gYM9PK",
+	"BQK+fDyxdDesEbGBPwxs4NMfntyxDbz6Tua3O4SDmdNJO+jvg1ISWP8FB3eEPYHiAdy8960T74kMNwrS",
+	"9IZmnAVZT+hdHCgIKbr+9WR1M9FT5RQJ6VO9VtZiCwJlZVTZG4cJeTnMfK9UJGl9Bva0u/psv+28i8za",
+	"3VeT+/e9fUt82mecAft/o5HvDHweeGoIajqcvaymC47DMuPPKowoztiT+Y/dfaNdujgjL6dLBI/R9lt1",
+	"n8b8t1dT2sPXTB9uyiFc2dYbJQxpzW4iLuoRXFZH62w65+Tv9DTtXLBUG+rWFpdgWCMxy0nbx0Zdv0mY",
+	"z9vZzXsM88NI9VQKUViG148+0DgSkhe4PynCWitMNPYarycmz/yTbbhPdyyHCegZO8/q5rzXrB8GU2jk",
+	"xFv+tJ/CNmHMplIVSHu4yNF2+S60djC0JVAYtgSsd8fT479Vp/Tk3diVkPTO6qabM+ZlqTKDd/r5c5Wk",
+	"ybJU2UWSJlVjsUBO062ZBm4hestuvAHA2TCy5KNv/yq/67jvdv2wz+dKxzeyhTuJ8X4gdKbP18q50iWr",
+	"HWHn5Fyn7NgJ7hE97y8GiFGbw7JZT+dmAqmP9uRpPj7sLGIrkgc4/b7bp25xvnv4hwX1wSzz7x8d53CW",
+	"dzJQCeExSTvM/RY4ZUh18UVv4Pf/HT+dP338/0McN5zsdSBodJkskiNeC+o1cgR4ir/EOYtVuBCsVzwr",
+	"fODlEUTdPyOo/oYtwf12eroXOMxJcl+BCwUxuvAg3BTm1x5WYMabBBc62FGhg/vdW6T1syPZxN1UWO+1",
+	"NhUW2XanrIPDUJtClX2+tF7W+P33NCU6nP3qf7bvFIu92bsS3QxuLXcOvo/98QoOdkZQUcMJs1ppS83u",
+	"qS9DdNG/oXC+1uoSfFHfFrDFgVcPJ3Uhhh9J7R7XH6//NwAA//8=",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

@@ -238,6 +238,9 @@ func (n *Node) startEngine() error {
 	if err != nil {
 		return &StartError{What: "configuration", Err: err, Code: ExitConfig}
 	}
+	if n.cluster != nil {
+		n.cluster.SetAlarms(n.engine.Alarms())
+	}
 	// Registered first, so that the rules of plugins, which come later, are asked
 	// before it.
 	n.engine.AddAuthorizer("internal", 0, &n.acl)

@@ -19,6 +19,7 @@ type wires struct {
 	stores map[string]*Store
 	trans  map[string]*raft.InmemTransport
 	cut    map[string]bool
+	tune   func(*raft.Config)
 }
 
 func newWires() *wires {
@@ -91,6 +92,7 @@ func (n wire) ReadIndex(ctx context.Context, leader string) (uint64, error) {
 func (w *wires) open(t *testing.T, o Options) *Store {
 	t.Helper()
 	o.Network = func(self string) (Network, error) { return wire{w, self}, nil }
+	o.tune = w.tune
 	o.Heartbeat = 200 * time.Millisecond
 	s := open(t, o)
 	w.mu.Lock()
@@ -312,4 +314,57 @@ func TestReplace(t *testing.T) {
 	if got := strings.Join(names, " "); got != "n0true n1true n2false" {
 		t.Errorf("members: %s", got)
 	}
+}
+
+// TestFarBehind stops a node until the others have dropped what it misses from
+// their logs: it comes back by a snapshot while writes go on.
+func TestFarBehind(t *testing.T) {
+	ctx := t.Context()
+	w := newWires()
+	w.tune = oftenSnapshots
+	stores := w.three(t)
+	behind := stores[2]
+	at := behind.AppliedIndex()
+	if err := behind.Close(); err != nil {
+		t.Fatal(err)
+	}
+	alive := stores[0]
+	for i := range 300 {
+		if err := alive.SetConfig(ctx, Cluster, fmt.Sprint("k", i), "v"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop, stopped := make(chan struct{}), make(chan int)
+	go func() {
+		n := 0
+		for {
+			select {
+			case <-stop:
+				stopped <- n
+				return
+			default:
+			}
+			if err := alive.SetConfig(ctx, Cluster, fmt.Sprint("l", n), "v"); err != nil {
+				t.Error(err)
+				<-stop
+				stopped <- n
+				return
+			}
+			n++
+		}
+	}()
+	again := w.open(t, Options{Dir: behind.dir.path, Wait: true})
+	poll(t, "it has what it missed", func() bool { return again.Sync(ctx) && again.View().Config(Cluster)["k299"] == "v" })
+	close(stop)
+	n := <-stopped
+	if !again.Sync(ctx) {
+		t.Fatal("no answer")
+	}
+	if got := again.View().Config(Cluster); len(got) != 300+n {
+		t.Errorf("values: got %d, want %d", len(got), 300+n)
+	}
+	if err := again.run.Load().logs.GetLog(at+10, new(raft.Log)); !errors.Is(err, raft.ErrLogNotFound) {
+		t.Errorf("an entry that it missed is in its log: no snapshot was installed (%v)", err)
+	}
+	t.Logf("%d writes went on", n)
 }

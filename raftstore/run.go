@@ -19,6 +19,7 @@ import (
 // cannot forget its log or change its timing while it runs.
 type run struct {
 	raft  *raft.Raft
+	reach raft.Transport
 	logs  *raftboltdb.BoltStore
 	brisk bool          // with the timing of a node that is alone
 	over  chan struct{} // closed when raft has stopped: it answers no command any more
@@ -35,6 +36,9 @@ const closeWait = 10 * time.Second
 
 func (r *run) shutdown() error {
 	defer r.once.Do(func() { close(r.over) })
+	if c, ok := r.reach.(raft.WithClose); ok {
+		c.Close() // what waits for other nodes would keep raft from stopping
+	}
 	stopped := make(chan error, 1)
 	go func() { stopped <- r.raft.Shutdown().Error() }()
 	select {
@@ -102,6 +106,7 @@ func (s *Store) launch(r *run, path string, snapshots raft.SnapshotStore, hlog h
 		}
 		return err
 	}
+	r.reach = transport
 	s.fsm.runs.Store(true)
 	return nil
 }

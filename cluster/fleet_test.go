@@ -42,6 +42,9 @@ func child(text string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	if at := os.Getenv(dnsVar); at != "" {
+		useNameServer(at)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	go func() {

@@ -12,8 +12,8 @@ COPY --from=build --chown=65532:65532 /out/data /data
 COPY LICENSE NOTICE /
 USER 65532:65532
 VOLUME /data
-# MQTT, MQTT over TLS, WebSocket, secure WebSocket, API, dashboard
-EXPOSE 1883 8883 8083 8084 8080 18083
+# MQTT, MQTT over TLS, WebSocket, secure WebSocket, API, dashboard, cluster
+EXPOSE 1883 8883 8083 8084 8080 18083 5370
 ENV LACEWING_NODE__DATA_DIR=/data
 ENTRYPOINT ["/lacewing"]
 CMD ["start"]

@@ -20,7 +20,7 @@ setup:
 
 # race runs the tests of everything that shares memory under the race detector.
 race:
-	go test -race -shuffle=on -short ./config ./ctl ./engine/... ./impl/... ./node ./plugins/... ./raftstore ./conformance/mqtt
+	go test -race -shuffle=on -short ./cluster ./config ./ctl ./engine/... ./impl/... ./node ./plugins/... ./raftstore ./conformance/mqtt
 
 # check is what has to hold before a change lands; check-rest is check without the tests, for CI, which runs them first.
 check: test check-rest

@@ -117,7 +117,7 @@ func loopback(data string, more ...string) []string {
 	args := []string{"--data-dir", data}
 	for _, set := range append([]string{
 		"listener.tcp.external=127.0.0.1:0", "listener.tcp.internal=off", "listener.ssl.external=off", "listener.ws.external=off",
-		"listener.wss.external=off", "management.listener.http=127.0.0.1:0", "dashboard.listener.http=127.0.0.1:0",
+		"listener.wss.external=off", "cluster.listen=127.0.0.1:0", "management.listener.http=127.0.0.1:0", "dashboard.listener.http=127.0.0.1:0",
 	}, more...) {
 		args = append(args, "--set", set)
 	}

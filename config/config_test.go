@@ -148,7 +148,7 @@ func TestFaults(t *testing.T) {
 
 func TestBroughtAlong(t *testing.T) {
 	c := load(t, config.LoadOptions{File: "testdata/brought.conf"})
-	if got := c.Notices(); len(got) != 12 || !strings.HasSuffix(got[0], ":3: node.cookie has no effect: the node is alone") || !strings.HasSuffix(got[1], ":5: node.process_limit has no effect in Lacewing") {
+	if got := c.Notices(); len(got) != 9 || !strings.HasSuffix(got[0], ":5: node.process_limit has no effect in Lacewing") || !strings.HasSuffix(got[2], ":9: cluster.autoheal has no effect in Lacewing") {
 		t.Errorf("notices: got %d: %s", len(got), strings.Join(got, "\n"))
 	}
 	if got, want := c.Zones(), []string{"external", "internal", "sensors"}; !slices.Equal(got, want) {

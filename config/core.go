@@ -17,7 +17,7 @@ var LogLevels = []string{"debug", "info", "notice", "warning", "error", "critica
 // Core returns the keys of the broker itself: node, log, listeners, HTTP,
 // MQTT, zones, broker, monitors.
 func Core() []Key {
-	return slices.Concat(nodeKeys(), storeKeys(), logKeys(), listenerKeys(), httpKeys(), mqttKeys(), zoneKeys(), brokerKeys(), monitorKeys())
+	return slices.Concat(nodeKeys(), clusterKeys(), storeKeys(), logKeys(), listenerKeys(), httpKeys(), mqttKeys(), zoneKeys(), brokerKeys(), monitorKeys())
 }
 
 func nodeKeys() []Key {
@@ -28,6 +28,37 @@ func nodeKeys() []Key {
 			Doc: "Directory of everything the node keeps: metadata, certificates it has made, the control socket. One node at a time can use it."},
 		{Name: "node.shutdown_timeout", Type: Duration, Default: "30s", Min: 1,
 			Doc: "Longest time that an orderly stop may take; what is still open then is closed hard."},
+	}
+}
+
+func clusterKeys() []Key {
+	return []Key{
+		{Name: "node.cookie", Type: SecretT,
+			Doc: "Secret that all nodes of a cluster share: who does not know it is refused. Without a value one is made in the data directory, which is good for a node alone; a cluster port off loopback needs one."},
+		{Name: "cluster.name", Type: String, Default: "emqxcl", Check: checkWord,
+			Doc: "Name of the cluster. Nodes of another name are refused."},
+		{Name: "cluster.listen", Type: Address,
+			Doc: "Cluster port: the address on which the other nodes reach this one. Unset is the host of node.name and port 5370; off makes a node that has no others."},
+		{Name: "cluster.discovery", Type: Enum, Enum: []string{"manual", "static", "dns"}, Default: "manual",
+			Doc: "How the node finds others: manual is alone until it is told to join (lacewing ctl cluster join), static knows the nodes of the first cluster by cluster.static.seeds, dns by a name that resolves to all of them."},
+		{Name: "cluster.static.seeds", Type: List,
+			Doc: "Nodes of the first cluster, this one too, the same on each: n1@10.0.0.1,n2@10.0.0.2,n3@10.0.0.3. A port other than 5370 follows the host. When all of them are there and have no data they form the cluster; a further node joins it."},
+		{Name: "cluster.dns.name", Type: String,
+			Doc: "Name that resolves to the nodes, such as that of a headless service."},
+		{Name: "cluster.dns.type", Type: Enum, Enum: []string{"a", "srv"}, Default: "a",
+			Doc: "Records that are asked for: addresses, whose port is that of this node, or services with their ports."},
+		{Name: "cluster.dns.expect", Type: Integer, Default: "3", Min: 1, Max: 64,
+			Doc: "How many nodes form the first cluster; further ones join it."},
+		{Name: "cluster.heartbeat", Type: Duration, Default: "1s", Min: 100, Max: 10000,
+			Doc: "How often the nodes ask each other how they are, and after how long a silent leader is replaced; the same on all of them. A node that is silent for three of these is down."},
+		{Name: "cluster.start_wait", Type: Duration, Default: "10s", Min: 0,
+			Doc: "How long a start waits for the cluster before clients are let in without it."},
+		{Name: "cluster.tls.keyfile", Type: String,
+			Doc: "Private key of the cluster port, PEM. With key, certificate and cacertfile the nodes speak TLS and check each other's certificates."},
+		{Name: "cluster.tls.certfile", Type: String,
+			Doc: "Certificate of the cluster port and its chain, PEM, good for server and client, and for the host of node.name."},
+		{Name: "cluster.tls.cacertfile", Type: String,
+			Doc: "Certificates of the authorities that sign those of the nodes, PEM."},
 	}
 }
 

@@ -3,7 +3,7 @@ package config
 import "strings"
 
 // foreign are keys of EMQ's files that have no effect here: they set the
-// Erlang machine, its sockets and files, a cluster, or features that Lacewing
+// Erlang machine, its sockets and files, ways to find a cluster, or features that Lacewing
 // does in another way. A configuration that is brought along may keep them; each is
 // named in a notice. * stands for one level, a last ** for all that follow.
 var foreign = func() (out [][]string) {
@@ -12,7 +12,7 @@ var foreign = func() (out [][]string) {
 		node.max_ets_tables node.global_gc_interval node.fullsweep_after node.crash_dump
 		node.proto_dist node.ssl_dist_optfile node.dist_net_ticktime node.dist_listen_min
 		node.dist_listen_max node.heartbeat node.kernel_poll
-		node.cookie cluster.**
+		cluster.autoheal cluster.autoclean cluster.dns.app cluster.mcast.** cluster.etcd.** cluster.k8s.** cluster.proto_dist
 		rpc.** log.to log.dir log.file log.chars_limit log.rotation.** log.max_log.** log.sasl
 		log.single_line log.formatter log.*.file log.primary_log_level log.syslog.** log.syslog
 		log.console log.console.file log.error.file log.crash log.crash.file log.error.redirect log.extra_file.**

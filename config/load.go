@@ -82,11 +82,7 @@ func (l *loader) put(origin Origin, source, name, text string) {
 	if !ok {
 		switch near := l.table.nearest(name); {
 		case withoutEffect(name):
-			why := "has no effect in Lacewing"
-			if name == "node.cookie" || strings.HasPrefix(name, "cluster.") {
-				why = "has no effect: the node is alone"
-			}
-			l.notices = append(l.notices, fmt.Sprintf("%s: %s %s", source, name, why))
+			l.notices = append(l.notices, fmt.Sprintf("%s: %s has no effect in Lacewing", source, name))
 		case near != "":
 			l.fault(source, name, "unknown key; the nearest is %s", near)
 		default:

@@ -68,7 +68,7 @@ is not in --user is taken from the variable LACEWING_PASSWORD.`,
 	f.StringVar(&s.user, "user", "", "admin user for --url (`NAME[:PASSWORD]`)")
 	f.BoolVar(&s.json, "json", false, "print JSON")
 	c.AddCommand(
-		s.statusCommand(), s.brokerCommand(), s.clientsCommand(), s.sessionsCommand(), s.subscriptionsCommand(),
+		s.statusCommand(), s.clusterCommand(), s.brokerCommand(), s.clientsCommand(), s.sessionsCommand(), s.subscriptionsCommand(),
 		s.routesCommand("routes"), s.routesCommand("topics"), s.publishCommand(),
 		s.pluginsCommand(), s.listenersCommand(), s.configsCommand(), s.adminsCommand(), s.mgmtCommand(),
 		s.usersCommand(), s.clientidCommand(), s.bannedCommand(), s.aclCommand(), s.alarmsCommand(),

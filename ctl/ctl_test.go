@@ -23,7 +23,7 @@ func start(t *testing.T, settings ...string) *node.Node {
 	all := map[string]string{
 		"node.data_dir":         filepath.Join(t.TempDir(), "data"),
 		"listener.tcp.external": "127.0.0.1:0", "listener.tcp.internal": "off",
-		"listener.ssl.external": "off", "listener.ws.external": "off", "listener.wss.external": "off",
+		"listener.ssl.external": "off", "listener.ws.external": "off", "listener.wss.external": "off", "cluster.listen": "127.0.0.1:0",
 		"management.listener.http": "127.0.0.1:0", "dashboard.listener.http": "127.0.0.1:0",
 	}
 	for _, s := range settings {
@@ -87,6 +87,12 @@ func TestCommands(t *testing.T) {
 			for _, s := range []step{
 				{args: "status", want: "Node emqx@127.0.0.1 is started\nlacewing 1.2.3 is running"},
 				{args: "broker", want: "emqx@127.0.0.1  Running"},
+				{args: "cluster status", want: "member, leader emqx@127.0.0.1"},
+				{args: "cluster leave", fail: "the node is alone"},
+				{args: "cluster join 127.0.0.1:1", fail: "connection refused"},
+				{args: "cluster force-leave nosuch", fail: "no node of that name is a member"},
+				{args: "cluster recover", fail: "force has to be true"},
+				{args: "cluster recover --force", fail: "the cluster has a leader"},
 				{args: "broker stats", want: "connections/count           1"},
 				{args: "broker metrics", want: "packets/connect "},
 				{args: "broker nosuch", fail: `"nosuch" is neither stats nor metrics`},
@@ -201,7 +207,7 @@ func TestJSON(t *testing.T) {
 	dial(t, n, "c1")
 	for _, args := range []string{
 		"status", "broker", "broker stats", "clients list", "clients show c1", "sessions list", "subscriptions list", "routes list", "plugins list",
-		"listeners", "configs list", "admins list", "mgmt list", "banned list", "alarms", "vm", "retainer info", "acl reload", "users list",
+		"listeners", "cluster status", "configs list", "admins list", "mgmt list", "banned list", "alarms", "vm", "retainer info", "acl reload", "users list",
 	} {
 		out, err := ctl(t.Context(), n, append(strings.Fields(args), "--json")...)
 		if args == "users list" {

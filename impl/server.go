@@ -52,6 +52,10 @@ const (
 	requestTimeout = 15 * time.Second // for the work of one management call
 )
 
+// staleHeader marks answers from metadata that may be old: the cluster has no
+// leader.
+const staleHeader = "X-Cluster-Stale"
+
 // Options are the parts of a [Server]. Admin and Config are needed.
 type Options struct {
 	Admin  *admin.Service
@@ -59,6 +63,10 @@ type Options struct {
 	Logger *slog.Logger
 	// Ready says why the node does not serve yet or no more; nil when it does.
 	Ready func() error
+	// Sync waits until the metadata have everything that was acknowledged anywhere
+	// in the cluster, and reports false when they may be old. Nil for a node that is
+	// always up to date.
+	Sync func(ctx context.Context) bool
 	// OneListener reports whether there is no dashboard listener: the calls
 	// that belong to it are then served to admin users on the API listener.
 	OneListener func() bool
@@ -87,6 +95,9 @@ func New(o Options) (*Server, error) {
 	}
 	if o.Ready == nil {
 		o.Ready = func() error { return nil }
+	}
+	if o.Sync == nil {
+		o.Sync = func(context.Context) bool { return true }
 	}
 	if o.OneListener == nil {
 		o.OneListener = func() bool { return false }
@@ -155,6 +166,10 @@ func (s *Server) serve(k Kind, v *version, w http.ResponseWriter, r *http.Reques
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
+	// Also who may log in is read from the metadata.
+	if !s.o.Sync(ctx) {
+		w.Header().Set(staleHeader, "true")
+	}
 	v.serve(k, w, r.WithContext(ctx))
 }
 

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/getkin/kin-openapi/routers/legacy"
 	"github.com/labstack/echo/v4"
 
+	"github.com/lacewing-mqtt/lacewing/cluster"
 	"github.com/lacewing-mqtt/lacewing/engine"
 	"github.com/lacewing-mqtt/lacewing/engine/packet"
 	"github.com/lacewing-mqtt/lacewing/engine/topic"
@@ -26,7 +28,7 @@ import (
 )
 
 // ControlPath is where the node API is mounted on the listeners that serve it.
-const ControlPath = "/api/node"
+const ControlPath = cluster.APIPath
 
 // maxRestore bounds the body of a restore.
 const maxRestore = 1 << 30
@@ -57,6 +59,11 @@ func (n *Node) controlHandler() (http.Handler, error) {
 		// bodies would end a profile or a trace in the middle.
 		if err := http.NewResponseController(w).SetReadDeadline(time.Now().Add(writeTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 			return // the connection is gone
+		}
+		// What members ask each other is for them alone, and they ask nothing else.
+		if _, member := cluster.PeerOf(r.Context()); member != strings.HasPrefix(r.URL.Path, ControlPath+"/peer/") {
+			writeFailure(w, http.StatusNotFound, "no such call")
+			return
 		}
 		if r.URL.Path != ControlPath+"/openapi.json" {
 			route, params, err := router.FindRoute(r)

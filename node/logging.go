@@ -71,9 +71,15 @@ func plainAttr(groups []string, a slog.Attr) slog.Attr {
 	}
 	switch a.Key {
 	case slog.TimeKey:
+		if a.Value.Kind() != slog.KindTime {
+			return a // an attribute of that name, not the line's
+		}
 		return slog.String(slog.TimeKey, a.Value.Time().UTC().Format("2006-01-02T15:04:05.000Z"))
 	case slog.LevelKey:
-		level, _ := a.Value.Any().(slog.Level)
+		level, ok := a.Value.Any().(slog.Level)
+		if !ok {
+			return a // as above
+		}
 		name := "DEBUG"
 		for _, l := range []struct {
 			from slog.Level

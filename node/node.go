@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -17,6 +18,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/lacewing-mqtt/lacewing/cluster"
 	"github.com/lacewing-mqtt/lacewing/config"
 	"github.com/lacewing-mqtt/lacewing/engine"
 	"github.com/lacewing-mqtt/lacewing/engine/store"
@@ -69,7 +71,9 @@ type Node struct {
 	log     *slog.Logger
 	data    dataDir
 	store   *raftstore.Store
-	disk    *store.Disk // of sessions and messages
+	disk    *store.Disk      // of sessions and messages
+	cluster *cluster.Cluster // nil with cluster.listen = off
+	control http.Handler     // the node API, without the question who asks
 	engine  *engine.Engine
 	driver  *transport.Driver
 	acl     aclFile
@@ -148,7 +152,11 @@ func loadSettings(settings map[string]string) (*config.Config, error) {
 // start builds the parts from the ground up.
 func (n *Node) start(ctx, background context.Context, storeOptions func(*store.Options)) error {
 	n.fitRuntime()
-	if err := n.openStore(); err != nil {
+	var err error
+	if n.control, err = n.controlHandler(); err != nil {
+		return err
+	}
+	if err := n.openStore(ctx); err != nil {
 		return err
 	}
 	cfg, err := n.withOverrides(n.overrides())
@@ -158,7 +166,7 @@ func (n *Node) start(ctx, background context.Context, storeOptions func(*store.O
 	for _, notice := range cfg.Notices() {
 		n.log.Warn(notice)
 	}
-	if err := n.firstUsers(ctx); err != nil {
+	if err := n.startUsers(ctx, background); err != nil {
 		return err
 	}
 	if err := n.openDisk(cfg, storeOptions); err != nil {
@@ -204,13 +212,16 @@ func (n *Node) fitRuntime() {
 	}
 }
 
-// openStore takes the data directory.
-func (n *Node) openStore() error {
+// openStore takes the data directory and finds the cluster.
+func (n *Node) openStore(ctx context.Context) error {
 	var err error
-	n.store, err = raftstore.Open(raftstore.Options{Dir: n.data.path, Logger: n.log})
+	n.store, err = raftstore.Open(n.storeOptions())
+	if e, ok := errors.AsType[*StartError](err); ok {
+		return e
+	}
 	switch {
 	case err == nil:
-		return nil
+		return n.joinCluster(ctx)
 	case errors.Is(err, raftstore.ErrInUse):
 		return &StartError{What: "data directory " + n.data.path + " is in use by another node", Code: ExitData}
 	case errors.Is(err, raftstore.ErrNewer):
@@ -236,6 +247,9 @@ func (n *Node) startEngine() error {
 		return loadError(err)
 	case err != nil:
 		return &StartError{What: "configuration", Err: err, Code: ExitConfig}
+	}
+	if n.cluster != nil {
+		n.cluster.SetAlarms(n.engine.Alarms())
 	}
 	// Registered first, so that the rules of plugins, which come later, are asked
 	// before it.
@@ -418,6 +432,14 @@ func (n *Node) close(ctx context.Context) error {
 	n.background.Wait()
 	if n.disk != nil {
 		try("store", n.disk.Close())
+	}
+	if n.cluster != nil {
+		if n.store != nil && n.store.Leads() {
+			if err := n.store.HandOver(); err != nil {
+				n.log.Debug("nobody takes over the lead", "err", err)
+			}
+		}
+		try("cluster", n.cluster.Close())
 	}
 	if n.store != nil {
 		try("metadata", n.store.Close())

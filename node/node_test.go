@@ -40,7 +40,7 @@ func tryStart(t *testing.T, settings map[string]string) (*node.Node, error) {
 	all := map[string]string{
 		"node.data_dir":         filepath.Join(t.TempDir(), "data"),
 		"listener.tcp.external": "127.0.0.1:0", "listener.tcp.internal": "off",
-		"listener.ssl.external": "off", "listener.ws.external": "off", "listener.wss.external": "off",
+		"listener.ssl.external": "off", "listener.ws.external": "off", "listener.wss.external": "off", "cluster.listen": "127.0.0.1:0",
 		"management.listener.http": "127.0.0.1:0", "dashboard.listener.http": "127.0.0.1:0",
 	}
 	maps.Copy(all, settings)

@@ -217,7 +217,7 @@ func TestReloader(t *testing.T) {
 	load := func() (*config.Config, error) {
 		return config.Load(node.Table(), config.LoadOptions{File: file, Set: []string{
 			"node.data_dir=" + filepath.Join(dir, "data"), "listener.tcp.external=127.0.0.1:0", "listener.tcp.internal=off",
-			"listener.ssl.external=off", "listener.ws.external=off", "listener.wss.external=off",
+			"listener.ssl.external=off", "listener.ws.external=off", "listener.wss.external=off", "cluster.listen=127.0.0.1:0",
 			"management.listener.http=127.0.0.1:0", "dashboard.listener.http=127.0.0.1:0",
 			"mqtt.acl_file=" + acl, "reloader.interval=100ms",
 		}})

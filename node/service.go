@@ -18,16 +18,14 @@ func (n *Node) startAdmin() error {
 			Config: n.Config, Reconfigure: n.Reconfigure,
 			HTTPListeners: n.httpListeners, Started: n.started,
 		}),
-		Store: n.store, Config: n.Config, Logger: n.log,
+		Store: n.store, Config: n.Config, Logger: n.log, Members: n.otherMembers,
 	})
-	control, err := n.controlHandler()
-	if err != nil {
-		return err
-	}
+	var err error
 	n.http, err = impl.New(impl.Options{
 		Admin: n.service, Config: n.Config, Logger: n.log, Ready: n.ready,
 		OneListener: func() bool { return len(n.web.listeners("dashboard")) == 0 },
-		Private:     map[string]http.Handler{ControlPath + "/": control},
+		Private:     map[string]http.Handler{ControlPath + "/": n.control},
+		Sync:        n.store.Sync,
 	})
 	if err != nil {
 		return err

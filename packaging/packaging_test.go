@@ -94,7 +94,7 @@ func TestEmptyRoot(t *testing.T) {
 	cmd := exec.Command("/lacewing", "start", "--data-dir", "/data",
 		"--set", "management.listener.http=127.0.0.1:0", "--set", "dashboard.listener.http=off",
 		"--set", "listener.tcp.external=127.0.0.1:0", "--set", "listener.tcp.internal=off",
-		"--set", "listener.ssl.external=127.0.0.1:0", "--set", "listener.ws.external=off", "--set", "listener.wss.external=off")
+		"--set", "listener.ssl.external=127.0.0.1:0", "--set", "listener.ws.external=off", "--set", "listener.wss.external=off", "--set", "cluster.listen=127.0.0.1:0")
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: root, Credential: &syscall.Credential{Uid: uid, Gid: uid}}
 	logs, err := cmd.StdoutPipe()

@@ -14,8 +14,9 @@ import (
 // is.
 func (s *Store) Backup(w io.Writer) error {
 	out := newStreamWriter(w)
-	out.record(recBackup, backupRecord{Node: s.NodeID(), SealKey: s.dir.seal.key, Time: time.Now().Unix()})
-	st := *s.fsm.current.Load()
+	out.record(recBackup, backupRecord{Node: s.NodeID(), SealKey: s.dir.seal.Load().key, Time: time.Now().Unix()})
+	st := *s.fsm.view()
+	st.members, st.key = tree[Member]{}, clusterKey{} // of this cluster, not of what it keeps
 	st.recent, st.recentAge = tree[request]{}, tree[string]{}
 	st.write(out)
 	if err := out.end(); err != nil {
@@ -49,8 +50,8 @@ func (s *Store) Restore(r io.Reader) error {
 		return fmt.Errorf("restore backup: %w", err)
 	}
 	meta := &raft.SnapshotMeta{Version: raft.SnapshotVersionMax, Size: int64(b.Len())}
-	if err := s.raft.Restore(meta, &b, restoreWait); err != nil {
-		return s.translate(err)
+	if err := s.run.Load().raft.Restore(meta, &b, restoreWait); err != nil {
+		return translate(err)
 	}
 	return nil
 }
@@ -58,6 +59,8 @@ func (s *Store) Restore(r io.Reader) error {
 // adopt makes the metadata of another node this one's: secrets are sealed with
 // this node's key, and rows of the other node are renamed.
 func (s *Store) adopt(st *state, from *backupRecord) error {
+	now := s.fsm.view()
+	st.members, st.key = now.members, now.key
 	theirs, err := newSealer(from.SealKey)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalid, err)
@@ -67,7 +70,7 @@ func (s *Store) adopt(st *state, from *backupRecord) error {
 		if err != nil {
 			return fmt.Errorf("%w: secret of application %q: %w", ErrInvalid, a.ID, err)
 		}
-		a.Sealed = s.dir.seal.seal(secret, a.ID)
+		a.Sealed = s.dir.seal.Load().seal(secret, a.ID)
 		st.apps = st.apps.put(a.ID, a)
 	}
 	st.config = renamed(st.config, from.Node, s.NodeID())

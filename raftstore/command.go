@@ -36,6 +36,9 @@ const (
 	cmdPluginConfig      kind = 14
 	cmdPutCredential     kind = 15
 	cmdDeleteCredential  kind = 16
+	cmdPutMember         kind = 17
+	cmdDropMember        kind = 18
+	cmdClusterKey        kind = 19
 
 	skippable kind = 0x80
 )
@@ -113,6 +116,15 @@ type (
 		Kind string `json:"kind"`
 		ID   string `json:"id"`
 	}
+	putMember struct {
+		Member   Member `json:"member"`
+		Join     bool   `json:"join"`     // it may be new
+		Replaces string `json:"replaces"` // identity that goes: what it had of its own becomes the member's
+		Max      int    `json:"max"`
+	}
+	dropMember struct {
+		ID string `json:"id"`
+	}
 )
 
 // When says on what a [Store.PutCredential] depends.
@@ -179,6 +191,12 @@ func decode(b []byte) (decoded, error) {
 		d.body = new(putCredential)
 	case cmdDeleteCredential:
 		d.body = new(deleteCredential)
+	case cmdPutMember:
+		d.body = new(putMember)
+	case cmdDropMember:
+		d.body = new(dropMember)
+	case cmdClusterKey:
+		d.body = new(clusterKey)
 	default:
 		if d.kind >= skippable {
 			return d, nil

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/google/uuid"
 )
@@ -17,7 +18,7 @@ import (
 //	lock        held by the node that runs
 //	format      this version
 //	node_id     the identity of the node
-//	seal.key    the key of sealed secrets
+//	seal.key    the key of sealed secrets, the same on all nodes of a cluster
 //	raft/       log, votes and snapshots
 const dirFormat = 1
 
@@ -26,7 +27,7 @@ type dataDir struct {
 	path   string
 	lock   *os.File
 	nodeID string
-	seal   *sealer
+	seal   atomic.Pointer[sealer]
 }
 
 // holdDir takes a data directory, making what is not there.
@@ -67,9 +68,20 @@ func (d *dataDir) fill() error {
 	if err != nil {
 		return err
 	}
-	if d.seal, err = newSealer(key); err != nil {
+	seal, err := newSealer(key)
+	if err != nil {
 		return fmt.Errorf("read %s: %w", filepath.Join(d.path, "seal.key"), err)
 	}
+	d.seal.Store(seal)
+	return nil
+}
+
+// reseal takes the key of the cluster over.
+func (d *dataDir) reseal(to *sealer) error {
+	if err := writeWhole(filepath.Join(d.path, "seal.key"), to.key); err != nil {
+		return fmt.Errorf("write the data directory: %w", err)
+	}
+	d.seal.Store(to)
 	return nil
 }
 

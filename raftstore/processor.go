@@ -59,6 +59,12 @@ func apply(s *state, entry []byte) (*state, outcome, changes) {
 		out, ch = n.putCredential(b)
 	case *deleteCredential:
 		out, ch = dropFrom(&n.creds, pairKey(b.Kind, b.ID), Credentials)
+	case *putMember:
+		out, ch = n.putMember(b)
+	case *dropMember:
+		out, ch = n.dropMember(b.ID)
+	case *clusterKey:
+		n.key, ch = *b, changed(sealKeys)
 	}
 	n.remember(d.id, out)
 	return &n, out, ch
@@ -267,4 +273,55 @@ func (s *state) putCredential(c *putCredential) (outcome, changes) {
 	}
 	s.creds = s.creds.put(key, c.Cred)
 	return done, changed(Credentials)
+}
+
+// putMember keeps the row of a node. Names are unique.
+func (s *state) putMember(c *putMember) (outcome, changes) {
+	m := c.Member
+	old, there := s.members.get(m.ID)
+	switch {
+	case there:
+		m.Joined = old.Joined
+	case !c.Join:
+		return notFound, 0
+	case s.members.len() >= c.Max:
+		return tooMany, 0
+	}
+	taken := false
+	s.members.walk(0, func(id string, o Member) bool {
+		taken = taken || o.Name == m.Name && id != m.ID && id != c.Replaces
+		return !taken
+	})
+	if taken {
+		return exists, 0
+	}
+	ch := changed(Members)
+	if c.Replaces != "" && c.Replaces != m.ID {
+		s.members = s.members.drop(c.Replaces)
+		s.config = renamed(s.config, c.Replaces, m.ID)
+		s.states = renamed(s.states, c.Replaces, m.ID)
+		s.plugins = renamed(s.plugins, c.Replaces, m.ID)
+		ch |= changed(Config) | changed(PluginStates) | changed(PluginConfigs)
+	}
+	s.members = s.members.put(m.ID, m)
+	return done, ch
+}
+
+// dropMember forgets a node and what it had of its own.
+func (s *state) dropMember(id string) (outcome, changes) {
+	out, ch := dropFrom(&s.members, id, Members)
+	if out != done {
+		return out, ch
+	}
+	s.config = without(s.config, id)
+	s.states = without(s.states, id)
+	s.plugins = without(s.plugins, id)
+	return done, ch | changed(Config) | changed(PluginStates) | changed(PluginConfigs)
+}
+
+// without drops the rows of a node.
+func without[V any](t tree[V], node string) tree[V] {
+	from := t
+	from.from(pairKey(node, ""), func(k string, _ V) { t = t.drop(k) })
+	return t
 }

@@ -23,7 +23,7 @@ var update = flag.Bool("update", false, "write the testdata of this release")
 func randomCommand(rng *rand.Rand) (kind, any) {
 	pick := func(prefix string, n int) string { return fmt.Sprint(prefix, rng.IntN(n)) }
 	user, app, who, node, key := pick("user", 6), pick("app", 6), pick("who", 8), pick("node", 2), pick("key", 5)
-	switch k := kind(1 + rng.IntN(int(cmdDeleteCredential))); k {
+	switch k := kind(1 + rng.IntN(int(cmdClusterKey))); k {
 	case cmdCreateUser:
 		return k, createUser{User{Name: user, Hash: Hash(pick("hash", 99)), Created: rng.Int64N(1e9)}, 4}
 	case cmdUserTags:
@@ -57,8 +57,14 @@ func randomCommand(rng *rand.Rand) (kind, any) {
 		return k, pluginConfig{node, pick("p", 3), []Pair{{key, "1"}, {pick("key", 5), "2"}}, []string{key}, 5}
 	case cmdPutCredential:
 		return k, putCredential{Credential{Kind: "auth_username", ID: who, Algo: "sha256", Salt: []byte{1}, Hash: "x"}, When(rng.IntN(3)), 5}
-	default:
+	case cmdDeleteCredential:
 		return k, deleteCredential{"auth_username", who}
+	case cmdPutMember:
+		return k, putMember{Member{ID: node, Name: pick("name", 3), Address: "a:1", Joined: rng.Int64N(99)}, rng.IntN(2) == 0, []string{"", pick("node", 2)}[rng.IntN(2)], 3}
+	case cmdDropMember:
+		return k, dropMember{node}
+	default:
+		return k, clusterKey{pick("key", 3), []byte(pick("s", 9))}
 	}
 }
 
@@ -159,7 +165,7 @@ func TestRetry(t *testing.T) {
 		}
 		f.Apply(&raft.Log{Data: e})
 	}
-	if n := f.current.Load().recent.len(); n != recentRequests {
+	if n := f.view().recent.len(); n != recentRequests {
 		t.Errorf("outcomes kept: got %d, want %d", n, recentRequests)
 	}
 }
@@ -231,7 +237,7 @@ func TestReleasedSnapshots(t *testing.T) {
 		if err := f.Restore(io.NopCloser(bytes.NewReader(want))); err != nil {
 			t.Fatalf("%s: %v", file, err)
 		}
-		s := f.current.Load()
+		s := f.view()
 		for what, n := range map[string]int{"users": s.users.len(), "applications": s.apps.len(), "bans": s.bans.len(), "config": s.config.len(),
 			"states": s.states.len(), "plugins": s.plugins.len(), "credentials": s.creds.len(), "requests": s.recent.len()} {
 			if n == 0 {
@@ -286,8 +292,8 @@ func FuzzDecode(f *testing.F) {
 		once, _, _ := apply(&state{}, b)
 		twice, _, _ := apply(&state{}, again)
 		x, y := &fsm{}, &fsm{}
-		x.current.Store(once)
-		y.current.Store(twice)
+		x.current.Store(&reached{state: once})
+		y.current.Store(&reached{state: twice})
 		if !bytes.Equal(snapshotBytes(t, x), snapshotBytes(t, y)) {
 			t.Fatal("a command that was read and written again does something else")
 		}

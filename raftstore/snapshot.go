@@ -39,6 +39,8 @@ const (
 	recCredential   record = 7
 	recRequest      record = 8
 	recBackup       record = 9 // first record of a backup: where it comes from
+	recMember       record = 10
+	recClusterKey   record = 11
 )
 
 // maxRecord bounds a record that is read.
@@ -135,6 +137,10 @@ func (s *state) write(w *streamWriter) {
 		return w.record(recPluginConfig, pluginRecord{node, plugin, v})
 	})
 	s.creds.walk(0, func(_ string, c Credential) bool { return w.record(recCredential, c) })
+	s.members.walk(0, func(_ string, m Member) bool { return w.record(recMember, m) })
+	if s.key.ID != "" {
+		w.record(recClusterKey, s.key)
+	}
 	s.recentAge.walk(0, func(_, id string) bool {
 		r, _ := s.recent.get(id)
 		return w.record(recRequest, requestRecord{[]byte(id), r.Age, r.Outcome})
@@ -213,6 +219,10 @@ func (s *state) read(t record, j []byte) error {
 		return readInto(j, func(p pluginRecord) { s.plugins = s.plugins.put(pairKey(p.Node, p.Plugin), p.Pairs) })
 	case recCredential:
 		return readInto(j, func(c Credential) { s.creds = s.creds.put(pairKey(c.Kind, c.ID), c) })
+	case recMember:
+		return readInto(j, func(m Member) { s.members = s.members.put(m.ID, m) })
+	case recClusterKey:
+		return readInto(j, func(k clusterKey) { s.key = k })
 	case recRequest:
 		return readInto(j, func(r requestRecord) {
 			s.recent = s.recent.put(string(r.ID), request{r.Age, r.Outcome})

@@ -7,19 +7,15 @@ package raftstore
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
-	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
-	"go.etcd.io/bbolt"
 )
 
 // Cluster is the configuration scope of all nodes.
@@ -34,16 +30,40 @@ type Options struct {
 	Logger *slog.Logger // nil: nothing is logged
 	Limits Limits
 
-	// Transport reaches the peers. Nil is a node without peers, which forms a
-	// cluster of one at its first start.
-	Transport raft.Transport
+	// Network makes what reaches the other nodes, given the identity of this one.
+	// Nil is a node that has no others.
+	Network func(self string) (Network, error)
+	// Wait keeps a node with an empty directory from forming a cluster of one: it
+	// waits for [Store.Form], or to be added to a cluster.
+	Wait bool
 
-	// LeaderWait is how long Open waits for a leader; 0 is 30 s. A node without
-	// peers that does not lead by then fails; one with peers goes on without.
+	// LeaderWait is how long Open waits until the node leads; 0 is 30 s. With
+	// Network it does not wait: see [Store.AwaitLeader].
 	LeaderWait time.Duration
+	// WriteWait is how long a write is tried over changes of the leader; 0 is 5 s.
+	WriteWait time.Duration
+	// ReadWait is how long [Store.Sync] waits for the leader; 0 is 1 s.
+	ReadWait time.Duration
+	// Heartbeat is after how long a silent leader is replaced, and twice the lease
+	// of a leader that hears nobody; 0 is 1 s. It is the same on all nodes.
+	Heartbeat time.Duration
 
-	join bool               // do not form a cluster: wait to be added to one
 	tune func(*raft.Config) // for tests
+}
+
+// Network reaches the stores of the other nodes.
+type Network interface {
+	// Secret is known to all nodes of the cluster and to nobody else: under it the
+	// key of sealed secrets goes from node to node.
+	Secret() []byte
+	// Transport makes the transport of one run of raft, which closes it. The
+	// addresses that raft dials are identities of nodes.
+	Transport(log hclog.Logger) (raft.Transport, error)
+	// Apply has [Store.Apply] of the node that leads called. An error that
+	// another try may cure is an [ErrNoLeader] or [ErrNotLeader].
+	Apply(ctx context.Context, leader string, command []byte) (Applied, error)
+	// ReadIndex has [Store.ReadIndex] of the node that leads called.
+	ReadIndex(ctx context.Context, leader string) (uint64, error)
 }
 
 // Limits bound what can be stored. Zero values are the defaults, in brackets.
@@ -78,165 +98,87 @@ type Store struct {
 	limits Limits
 	dir    *dataDir
 	fsm    *fsm
-	raft   *raft.Raft
-	logs   *raftboltdb.BoltStore
-	alone  bool
+	net    Network // nil: there are no other nodes
+	wrap   *sealer // of Network.Secret
+	o      Options
+	reads  rounds
 
-	stopped   chan struct{} // closed when raft has stopped: it answers no command any more
-	closeOnce sync.Once
-	closeErr  error
+	turning sync.Mutex // held while run is replaced
+	run     atomic.Pointer[run]
+
+	background sync.WaitGroup
+	stop       context.CancelFunc
+	stopped    chan struct{} // closed when the store stops for good
+	closeOnce  sync.Once
+	closeErr   error
 }
 
-// Open takes the data directory and starts the store. It returns when the node
-// leads (without peers) or knows a leader, and every write that was ever
-// acknowledged can be read. Errors: [ErrInUse], [ErrNewer], [ErrNoLeader], and
-// those of the file system.
+// Open takes the data directory and starts the store. Without Network it returns
+// when the node leads and every write that was ever acknowledged can be read.
+// Errors: [ErrInUse], [ErrNewer], [ErrNoLeader], and those of the file system.
 func Open(o Options) (*Store, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	if o.LeaderWait <= 0 {
-		o.LeaderWait = 30 * time.Second
+	for _, d := range []struct {
+		at  *time.Duration
+		def time.Duration
+	}{{&o.LeaderWait, 30 * time.Second}, {&o.WriteWait, 5 * time.Second}, {&o.ReadWait, time.Second}, {&o.Heartbeat, time.Second}} {
+		if *d.at <= 0 {
+			*d.at = d.def
+		}
 	}
 	dir, err := holdDir(o.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("open metadata: %w", err)
 	}
-	s := &Store{log: o.Logger, limits: o.Limits.withDefaults(), dir: dir, fsm: newFSM(), alone: o.Transport == nil,
-		stopped: make(chan struct{})}
-	if err := s.start(o); err != nil {
+	s := &Store{log: o.Logger, limits: o.Limits.withDefaults(), dir: dir, fsm: newFSM(), o: o, stopped: make(chan struct{}), stop: func() {}}
+	if err := s.start(); err != nil {
 		return nil, fmt.Errorf("open metadata in %s: %w", o.Dir, errors.Join(err, s.Close()))
 	}
 	return s, nil
 }
 
-func (s *Store) start(o Options) error {
-	path := filepath.Join(s.dir.path, "raft")
-	if err := os.MkdirAll(path, 0o700); err != nil {
-		return err
-	}
-	hlog := raftLogger(s.log, s.alone)
-	snapshots, err := raft.NewFileSnapshotStoreWithLogger(path, 2, hlog)
-	if err != nil {
-		return err
-	}
-	transport := o.Transport
-	if s.alone {
-		transport = newLone(raft.ServerAddress(s.dir.nodeID))
-	}
-	cfg := s.raftConfig(hlog)
-	if o.tune != nil {
-		o.tune(cfg)
-	}
-	if s.logs, err = openLogs(path); err != nil {
-		return err
-	}
-	if s.alone || !o.join {
-		if err := s.form(cfg, path, snapshots, transport); err != nil {
+func (s *Store) start() error {
+	if s.o.Network != nil {
+		var err error
+		if s.net, err = s.o.Network(s.NodeID()); err != nil {
+			return err
+		}
+		if s.wrap, err = newWrap(s.net.Secret()); err != nil {
 			return err
 		}
 	}
-	stable := &steadyStore{StableStore: s.logs, log: s.log}
-	if s.raft, err = raft.NewRaft(cfg, s.fsm, s.logs, stable, snapshots, transport); err != nil {
+	if err := s.turn(!s.o.Wait); err != nil {
 		return err
 	}
-	return s.awaitLeader(o.LeaderWait)
-}
-
-func (s *Store) raftConfig(hlog hclog.Logger) *raft.Config {
-	cfg := raft.DefaultConfig()
-	cfg.LocalID = raft.ServerID(s.dir.nodeID)
-	cfg.Logger = hlog
-	cfg.BatchApplyCh = true
-	cfg.MaxAppendEntries = 512
-	if s.alone {
-		// Nobody else can lead, so there is nothing to wait for at the start.
-		cfg.HeartbeatTimeout = 100 * time.Millisecond
-		cfg.ElectionTimeout = cfg.HeartbeatTimeout
-		cfg.LeaderLeaseTimeout = cfg.HeartbeatTimeout
-	}
-	return cfg
-}
-
-func openLogs(path string) (*raftboltdb.BoltStore, error) {
-	logs, err := raftboltdb.New(raftboltdb.Options{
-		Path: filepath.Join(path, "raft.db"),
-		BoltOptions: &bbolt.Options{
-			Timeout: time.Second,
-			// The list of free pages is made at start by reading the file,
-			// which is small, and not written with every entry.
-			NoFreelistSync: true,
-			FreelistType:   bbolt.FreelistMapType,
-		},
-		MsgpackUseNewTimeFormat: true,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("open the log: %w", err)
-	}
-	return logs, nil
-}
-
-// form makes a cluster of this node alone when there is none on disk.
-func (s *Store) form(cfg *raft.Config, path string, snapshots raft.SnapshotStore, t raft.Transport) error {
-	last, err := s.logs.LastIndex()
-	if err != nil {
-		return fmt.Errorf("read the log: %w", err)
-	}
-	list, err := snapshots.List()
-	if err != nil {
-		return fmt.Errorf("read the snapshots: %w", err)
-	}
-	if last > 0 || len(list) > 0 {
+	ctx, stop := context.WithCancel(context.Background())
+	s.stop = stop
+	s.background.Go(func() { s.keepMark(ctx) })
+	if s.net != nil {
+		s.background.Go(func() { s.keepKey(ctx) })
 		return nil
 	}
-	if some, err := raft.HasExistingState(s.logs, s.logs, snapshots); err != nil {
-		return fmt.Errorf("read the log: %w", err)
-	} else if some {
-		// The node was killed while it formed the cluster: a vote but no entry.
-		// Nothing was acknowledged; start anew.
-		if err := errors.Join(s.logs.Close(), os.Remove(filepath.Join(path, "raft.db"))); err != nil {
-			return err
-		}
-		if s.logs, err = openLogs(path); err != nil {
-			return err
-		}
-	}
-	self := raft.Configuration{Servers: []raft.Server{{ID: cfg.LocalID, Address: t.LocalAddr()}}}
-	if err := raft.BootstrapCluster(cfg, s.logs, s.logs, snapshots, t, self); err != nil {
-		return fmt.Errorf("form a cluster of one: %w", err)
-	}
-	s.log.Info("metadata: formed a cluster of one", "id", s.dir.nodeID)
-	return nil
+	return s.AwaitLeader(ctx, s.o.LeaderWait)
 }
 
-// awaitLeader waits until the node leads, or knows who does, and has applied
-// what was committed.
-func (s *Store) awaitLeader(most time.Duration) error {
-	deadline := time.Now().Add(most)
-	poll := time.NewTicker(5 * time.Millisecond)
-	defer poll.Stop()
-	said := time.Now()
+// AwaitLeader waits until the node leads, or knows who does, and every write that
+// was ever acknowledged can be read. Error: [ErrNoLeader] when that is not so in
+// time; the store goes on without.
+func (s *Store) AwaitLeader(ctx context.Context, most time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
 	for {
-		if s.raft.State() == raft.Leader {
-			if err := s.raft.Barrier(time.Until(deadline)).Error(); err == nil {
+		if r := s.run.Load(); r.raft.State() == raft.Leader {
+			if deadline, _ := ctx.Deadline(); r.raft.Barrier(time.Until(deadline)).Error() == nil {
 				return nil
 			}
-		} else if addr, _ := s.raft.LeaderWithID(); addr != "" {
+		} else if s.Sync(ctx) {
 			return nil
 		}
-		now := <-poll.C
-		if now.Sub(said) > 5*time.Second {
-			said = now
-			s.log.Info("metadata: waiting for a leader", "left", deadline.Sub(now).Round(time.Second))
-		}
-		if now.Before(deadline) {
-			continue
-		}
-		if s.alone {
+		if !pause(ctx, 5*time.Millisecond) {
 			return fmt.Errorf("%w after %v", ErrNoLeader, most)
 		}
-		s.log.Warn("metadata: no leader yet, writes are refused until there is one", "waited", most)
-		return nil
 	}
 }
 
@@ -244,12 +186,18 @@ func (s *Store) awaitLeader(most time.Duration) error {
 func (s *Store) Close() error {
 	s.closeOnce.Do(func() {
 		var errs []error
-		if s.raft != nil {
-			errs = append(errs, s.shutdown())
+		s.stop()
+		s.background.Wait()
+		s.turning.Lock()
+		defer s.turning.Unlock()
+		r := s.run.Load()
+		if r != nil {
+			s.writeMark(r)
+			errs = append(errs, r.shutdown())
 		}
 		close(s.stopped)
-		if s.logs != nil {
-			errs = append(errs, s.logs.Close())
+		if r != nil {
+			errs = append(errs, r.logs.Close())
 		}
 		errs = append(errs, s.dir.release())
 		if err := errors.Join(errs...); err != nil {
@@ -259,117 +207,27 @@ func (s *Store) Close() error {
 	return s.closeErr
 }
 
-// closeWait is how long raft may take to stop: it does not while the disk
-// refuses to keep a vote.
-const closeWait = 10 * time.Second
-
-func (s *Store) shutdown() error {
-	stopped := make(chan error, 1)
-	go func() { stopped <- s.raft.Shutdown().Error() }()
-	select {
-	case err := <-stopped:
-		return err
-	case <-time.After(closeWait):
-		return errors.New("raft does not stop")
-	}
-}
-
 // NodeID is the identity of this node: a UUID made at its first start. It is
 // the scope of the node's own configuration and plugins.
 func (s *Store) NodeID() string { return s.dir.nodeID }
 
 // Leads reports whether this node leads the cluster.
-func (s *Store) Leads() bool { return s.raft.State() == raft.Leader }
+func (s *Store) Leads() bool { return s.run.Load().raft.State() == raft.Leader }
+
+// Leader is the identity of the node that leads, as this node knows it; "" when
+// it knows none.
+func (s *Store) Leader() string {
+	_, id := s.run.Load().raft.LeaderWithID()
+	return string(id)
+}
 
 // HasLeader reports whether the cluster has a leader that this node knows.
-func (s *Store) HasLeader() bool {
-	addr, _ := s.raft.LeaderWithID()
-	return addr != ""
-}
+func (s *Store) HasLeader() bool { return s.Leader() != "" }
 
 // View returns the state of all metadata as this node knows it. A write of
 // this store that has returned without an error is in it.
-func (s *Store) View() View { return View{s: s.fsm.current.Load(), seal: s.dir.seal} }
+func (s *Store) View() View { return View{s: s.fsm.view(), seal: s.dir.seal.Load()} }
 
 // Watch returns a channel that is closed at the next change of a table. Take
 // the channel first and the view after it: then no change is missed.
 func (s *Store) Watch(t Table) <-chan struct{} { return s.fsm.watcher(t) }
-
-// enqueueWait bounds the wait for raft to take a command in.
-const enqueueWait = 5 * time.Second
-
-// do has a command applied and returns its refusal.
-func (s *Store) do(ctx context.Context, k kind, body any) error {
-	var id [requestIDSize]byte
-	rand.Read(id[:]) // never fails: crypto/rand ends the program instead
-	entry, err := encode(k, id, body)
-	if err != nil {
-		return err
-	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	select {
-	case <-s.stopped:
-		return ErrClosed
-	default:
-	}
-	future := s.raft.Apply(entry, enqueueWait)
-	applied := make(chan error, 1)
-	go func() { applied <- future.Error() }()
-	select {
-	case err = <-applied:
-	case <-s.stopped: // raft may have taken the command in and stopped before it looked at it
-		return ErrClosed
-	case <-ctx.Done():
-		return fmt.Errorf("the write may still be applied: %w", ctx.Err())
-	}
-	if err != nil {
-		return s.translate(err)
-	}
-	return future.Response().(outcome).err()
-}
-
-func (s *Store) translate(err error) error {
-	switch {
-	case errors.Is(err, raft.ErrRaftShutdown):
-		return ErrClosed
-	case errors.Is(err, raft.ErrNotLeader) && s.HasLeader() && !s.Leads():
-		return ErrNotLeader
-	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipLost), errors.Is(err, raft.ErrEnqueueTimeout),
-		errors.Is(err, raft.ErrLeadershipTransferInProgress), errors.Is(err, raft.ErrAbortedByRestore):
-		return fmt.Errorf("%w: %w", ErrNoLeader, err)
-	}
-	return fmt.Errorf("write metadata: %w", err)
-}
-
-// steadyStore does not give up on a vote or term that the disk refuses: raft
-// would end the process, and a node whose disk is full serves its clients on.
-// Writes are refused meanwhile, as there is no leader.
-type steadyStore struct {
-	raft.StableStore
-	log *slog.Logger
-}
-
-// SetUint64 stores a number, however often the disk refuses.
-func (s *steadyStore) SetUint64(key []byte, val uint64) error {
-	s.until(func() error { return s.StableStore.SetUint64(key, val) })
-	return nil
-}
-
-// Set stores a value, however often the disk refuses.
-func (s *steadyStore) Set(key, val []byte) error {
-	s.until(func() error { return s.StableStore.Set(key, val) })
-	return nil
-}
-
-func (s *steadyStore) until(try func() error) {
-	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
-		err := try()
-		if err == nil {
-			return
-		}
-		s.log.Error("metadata: the disk does not take a vote, writes are refused until it does", "err", err)
-		time.Sleep(wait)
-	}
-}

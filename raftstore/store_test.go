@@ -492,59 +492,6 @@ func (r *refusing) SetUint64(_ []byte, v uint64) error {
 	return nil
 }
 
-// TestPeers adds two nodes to a cluster of one, stops the one that leads, and
-// looks for every acknowledged write on the others.
-func TestPeers(t *testing.T) {
-	ctx := context.Background()
-	var stores []*Store
-	var transports []*raft.InmemTransport
-	for i := range 3 {
-		addr, tr := raft.NewInmemTransport(raft.ServerAddress(fmt.Sprint("n", i)))
-		transports = append(transports, tr)
-		for _, other := range transports[:i] {
-			other.Connect(addr, tr)
-			tr.Connect(other.LocalAddr(), other)
-		}
-		s := open(t, Options{Transport: tr, join: i > 0, LeaderWait: time.Second, tune: func(c *raft.Config) {
-			c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = 200*time.Millisecond, 200*time.Millisecond, 100*time.Millisecond
-		}})
-		stores = append(stores, s)
-		if i == 0 {
-			poll(t, "node 0 leads", s.Leads)
-			continue
-		}
-		if err := s.SetConfig(ctx, Cluster, "k", "v"); !errors.Is(err, ErrNoLeader) {
-			t.Errorf("write before it was added: got %v, want %v", err, ErrNoLeader)
-		}
-		if err := stores[0].raft.AddVoter(raft.ServerID(s.NodeID()), addr, 0, 5*time.Second).Error(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := stores[0].SetConfig(ctx, Cluster, "k", "v"); err != nil {
-		t.Fatal(err)
-	}
-	poll(t, "all nodes have the value", func() bool {
-		return stores[1].View().Config(Cluster)["k"] == "v" && stores[2].View().Config(Cluster)["k"] == "v"
-	})
-	if err := stores[1].SetConfig(ctx, Cluster, "k", "w"); !errors.Is(err, ErrNotLeader) {
-		t.Errorf("write on a follower: got %v, want %v", err, ErrNotLeader)
-	}
-	if err := stores[0].Close(); err != nil {
-		t.Fatal(err)
-	}
-	poll(t, "another node leads", func() bool { return stores[1].Leads() || stores[2].Leads() })
-	leader := stores[1]
-	if stores[2].Leads() {
-		leader = stores[2]
-	}
-	if err := leader.SetConfig(ctx, Cluster, "k", "x"); err != nil {
-		t.Fatal(err)
-	}
-	for _, tr := range transports {
-		tr.Close() // fails for none
-	}
-}
-
 func poll(t *testing.T, what string, f func() bool) {
 	t.Helper()
 	for end := time.Now().Add(10 * time.Second); !f(); time.Sleep(5 * time.Millisecond) {
@@ -580,7 +527,7 @@ func BenchmarkWrite(b *testing.B) {
 
 func BenchmarkBanned(b *testing.B) {
 	f := newFSM()
-	st := f.current.Load()
+	st := f.view()
 	for i := range 100_000 {
 		next := *st
 		next.putBan(&putBan{Ban{As: BanClientID, Who: fmt.Sprint("c", i)}, 1 << 20})

@@ -21,6 +21,8 @@ const (
 	PluginStates
 	PluginConfigs
 	Credentials
+	Members // who is in the cluster; see [Store.Members]
+	sealKeys
 	tableCount
 )
 
@@ -95,6 +97,8 @@ type state struct {
 	states    tree[bool]     // by node, 0, plugin
 	plugins   tree[[]Pair]   // by node, 0, plugin
 	creds     tree[Credential]
+	members   tree[Member] // by identity
+	key       clusterKey
 	recent    tree[request] // by request id: what was answered, for a repeated request
 	recentAge tree[string]  // by age: request id
 	clock     uint64        // counts requests; the age of the next one

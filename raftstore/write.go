@@ -107,8 +107,12 @@ func (s *Store) CreateApplication(ctx context.Context, a Application, secret str
 		rand.Read(b[:]) // never fails: crypto/rand ends the program instead
 		secret = base64.RawURLEncoding.EncodeToString(b[:])
 	}
+	seal, err := s.sealing(ctx)
+	if err != nil {
+		return "", err
+	}
 	a.Created = time.Now().Unix()
-	a.Sealed = s.dir.seal.seal([]byte(secret), a.ID)
+	a.Sealed = seal.seal([]byte(secret), a.ID)
 	return secret, s.do(ctx, cmdCreateApplication, createApplication{a, s.limits.Applications})
 }
 

@@ -41,6 +41,7 @@ func start(t testing.TB, settings map[string]string) *world {
 		"listener.ssl.external":           "off",
 		"listener.ws.external":            "off",
 		"listener.wss.external":           "off",
+		"cluster.listen":                  "127.0.0.1:0",
 		"management.listener.http":        "127.0.0.1:0",
 		"dashboard.listener.http":         "127.0.0.1:0",
 		"management.bootstrap_app.id":     appID,

@@ -149,7 +149,7 @@ func TestTableNamesTheService(t *testing.T) {
 			t.Errorf("the service has no method %s", r.service)
 		}
 	}
-	for _, m := range []string{"CheckUser", "KnownUser", "CheckApp", "KnownApp", "NodeName", "Raft", "MaxRows"} {
+	for _, m := range []string{"CheckUser", "KnownUser", "CheckApp", "KnownApp", "NodeName", "Raft", "MaxRows", "Storage"} {
 		named[m] = true
 	}
 	for i := range service.NumMethod() {

@@ -42,6 +42,7 @@ func broker(t *testing.T) *node.Node {
 			"listener.ssl.external":    "127.0.0.1:0",
 			"listener.ws.external":     "127.0.0.1:0",
 			"listener.wss.external":    "127.0.0.1:0",
+			"cluster.listen":           "127.0.0.1:0",
 			"management.listener.http": "127.0.0.1:0",
 			"dashboard.listener.http":  "127.0.0.1:0",
 		},

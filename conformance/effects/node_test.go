@@ -50,6 +50,7 @@ var quiet = map[string]string{
 	"listener.ssl.external":           "off",
 	"listener.ws.external":            "off",
 	"listener.wss.external":           "off",
+	"cluster.listen":                  "127.0.0.1:0",
 	"management.listener.http":        "127.0.0.1:0",
 	"dashboard.listener.http":         "127.0.0.1:0",
 	"management.bootstrap_app.id":     appID,

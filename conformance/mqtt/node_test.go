@@ -21,6 +21,7 @@ var nodeSettings = map[string]string{
 	"listener.ssl.external":    "off",
 	"listener.ws.external":     "127.0.0.1:0",
 	"listener.wss.external":    "off",
+	"cluster.listen":           "127.0.0.1:0",
 	"management.listener.http": "127.0.0.1:0",
 	"dashboard.listener.http":  "off",
 	"node.cookie":              "conformance",

@@ -22,6 +22,72 @@ import (
 	"github.com/oapi-codegen/runtime"
 )
 
+// Defines values for ClusterMemberRole.
+const (
+	Follower ClusterMemberRole = "follower"
+	Leader   ClusterMemberRole = "leader"
+	Voter    ClusterMemberRole = "voter"
+)
+
+// Valid indicates whether the value is a known member of the ClusterMemberRole enum.
+func (e ClusterMemberRole) Valid() bool {
+	switch e {
+	case Follower:
+		return true
+	case Leader:
+		return true
+	case Voter:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ClusterStatusDiscovery.
+const (
+	Dns    ClusterStatusDiscovery = "dns"
+	Manual ClusterStatusDiscovery = "manual"
+	Static ClusterStatusDiscovery = "static"
+)
+
+// Valid indicates whether the value is a known member of the ClusterStatusDiscovery enum.
+func (e ClusterStatusDiscovery) Valid() bool {
+	switch e {
+	case Dns:
+		return true
+	case Manual:
+		return true
+	case Static:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ClusterStatusState.
+const (
+	Joining ClusterStatusState = "joining"
+	Member  ClusterStatusState = "member"
+	Removed ClusterStatusState = "removed"
+	Waiting ClusterStatusState = "waiting"
+)
+
+// Valid indicates whether the value is a known member of the ClusterStatusState enum.
+func (e ClusterStatusState) Valid() bool {
+	switch e {
+	case Joining:
+		return true
+	case Member:
+		return true
+	case Removed:
+		return true
+	case Waiting:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for EffectiveConfigOrigin.
 const (
 	Cluster     EffectiveConfigOrigin = "cluster"
@@ -148,6 +214,82 @@ func (e VmProfileParamsName) Valid() bool {
 	}
 }
 
+// ClusterJoin defines model for ClusterJoin.
+type ClusterJoin struct {
+	// Force Give up what is stored here.
+	Force *bool `json:"force,omitempty"`
+
+	// Node A node of the cluster, name@host, or the address of its cluster port, host:port.
+	//
+	// Example: emqx@10.0.0.1
+	Node string `json:"node"`
+}
+
+// ClusterMember defines model for ClusterMember.
+type ClusterMember struct {
+	// Address Of its cluster port.
+	//
+	// Example: 10.0.0.1:5370
+	Address string `json:"address"`
+
+	// DownSince When the node was last heard of.
+	DownSince *time.Time `json:"down_since,omitempty"`
+
+	// Id Identity of the node, made at its first start.
+	Id     string     `json:"id"`
+	Joined *time.Time `json:"joined,omitempty"`
+
+	// Level Of the features that it knows.
+	Level int `json:"level"`
+
+	// Name Example: emqx@10.0.0.1
+	Name string `json:"name"`
+
+	// Role A follower has the metadata and no vote.
+	Role    ClusterMemberRole `json:"role"`
+	Running bool              `json:"running"`
+
+	// Version Release of Lacewing.
+	Version string `json:"version"`
+}
+
+// ClusterMemberRole A follower has the metadata and no vote.
+type ClusterMemberRole string
+
+// ClusterRecover defines model for ClusterRecover.
+type ClusterRecover struct {
+	// Force Has to be true.
+	Force bool `json:"force"`
+}
+
+// ClusterStatus defines model for ClusterStatus.
+type ClusterStatus struct {
+	// Cluster Name of the cluster.
+	//
+	// Example: emqxcl
+	Cluster   string                 `json:"cluster"`
+	Discovery ClusterStatusDiscovery `json:"discovery"`
+
+	// Leader Name of the node that leads; absent while there is none.
+	Leader  *string         `json:"leader,omitempty"`
+	Members []ClusterMember `json:"members"`
+
+	// Node The node that answers.
+	Node string `json:"node"`
+
+	// Note What the node waits for, if it does.
+	Note *string `json:"note,omitempty"`
+
+	// State Whether the node is a member of a cluster, waits for the nodes to form one with, joins one, or was taken out of one.
+	State ClusterStatusState `json:"state"`
+}
+
+// ClusterStatusDiscovery defines model for ClusterStatus.Discovery.
+type ClusterStatusDiscovery string
+
+// ClusterStatusState Whether the node is a member of a cluster, waits for the nodes to form one with, joins one, or was taken out of one.
+type ClusterStatusState string
+
 // Collected defines model for Collected.
 type Collected struct {
 	FreedBytes int64 `json:"freed_bytes"`
@@ -223,6 +365,75 @@ type OpenListener struct {
 
 	// Name Example: mqtt:tcp external
 	Name string `json:"name"`
+}
+
+// PeerAdmission defines model for PeerAdmission.
+type PeerAdmission struct {
+	Address string `json:"address"`
+
+	// Check Only say whether it would be taken in.
+	Check   *bool  `json:"check,omitempty"`
+	Id      string `json:"id"`
+	Level   int    `json:"level"`
+	Name    string `json:"name"`
+	Version string `json:"version"`
+}
+
+// PeerApplied defines model for PeerApplied.
+type PeerApplied struct {
+	// Index Where the command stands in the log.
+	Index int64 `json:"index"`
+
+	// Outcome 0 done, 1 exists, 2 not found, 3 too many.
+	Outcome int `json:"outcome"`
+}
+
+// PeerIndex defines model for PeerIndex.
+type PeerIndex struct {
+	Index int64 `json:"index"`
+}
+
+// PeerNode defines model for PeerNode.
+type PeerNode struct {
+	Clients       int       `json:"clients"`
+	Load1         float64   `json:"load1"`
+	Load15        float64   `json:"load15"`
+	Load5         float64   `json:"load5"`
+	MaxFiles      int64     `json:"max_files"`
+	MemoryTotal   int64     `json:"memory_total"`
+	MemoryUsed    int64     `json:"memory_used"`
+	Name          string    `json:"name"`
+	Now           time.Time `json:"now"`
+	Release       string    `json:"release"`
+	Tasks         int       `json:"tasks"`
+	UptimeSeconds int64     `json:"uptime_seconds"`
+}
+
+// PeerState defines model for PeerState.
+type PeerState struct {
+	Address string `json:"address"`
+
+	// Applied How far it has come in the log.
+	Applied int64 `json:"applied"`
+
+	// Empty It has nothing of any cluster on disk.
+	Empty bool   `json:"empty"`
+	Id    string `json:"id"`
+
+	// Leader Identity of the leader that it knows.
+	Leader *string `json:"leader,omitempty"`
+	Level  int     `json:"level"`
+
+	// Member It is in a cluster, if only of its own.
+	Member bool   `json:"member"`
+	Name   string `json:"name"`
+
+	// Roll With whom it would form a cluster, as a hash; empty when it would with nobody.
+	Roll    string `json:"roll"`
+	Version string `json:"version"`
+
+	// You The node that asks is a member of the same cluster.
+	You bool `json:"you"`
 }
 
 // PluginList defines model for PluginList.
@@ -386,6 +597,9 @@ type NotFound = Failure
 // Refused defines model for Refused.
 type Refused = Failure
 
+// Unavailable defines model for Unavailable.
+type Unavailable = Failure
+
 // ReloadParams defines parameters for Reload.
 type ReloadParams struct {
 	// What What to read again.
@@ -433,6 +647,15 @@ type VmProfileParams struct {
 
 // VmProfileParamsName defines parameters for VmProfile.
 type VmProfileParamsName string
+
+// ClusterJoinJSONRequestBody defines body for ClusterJoin for application/json ContentType.
+type ClusterJoinJSONRequestBody = ClusterJoin
+
+// ClusterRecoverJSONRequestBody defines body for ClusterRecover for application/json ContentType.
+type ClusterRecoverJSONRequestBody = ClusterRecover
+
+// PeerAdmitJSONRequestBody defines body for PeerAdmit for application/json ContentType.
+type PeerAdmitJSONRequestBody = PeerAdmission
 
 // SetPasswordJSONRequestBody defines body for SetPassword for application/json ContentType.
 type SetPasswordJSONRequestBody = NewPassword
@@ -518,12 +741,124 @@ type ClientInterface interface {
 	// Corresponds with GET /backup (the `Backup` operationId).
 	Backup(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ClusterStatus Show the cluster
+	//
+	// The members of the cluster as the node that answers knows them, who leads, and who is down since when.
+	//
+	// Corresponds with GET /cluster (the `ClusterStatus` operationId).
+	ClusterStatus(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ClusterJoinWithBody Join the cluster of another node
+	//
+	// The node that is asked becomes a member of the cluster of the node that is named, and takes over the metadata of that cluster: its own are given up. When somebody has stored something in them, `force` has to say so. A node that is in a cluster with others has to leave it first.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /cluster/join (the `ClusterJoin` operationId).
+	ClusterJoinWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ClusterJoin Join the cluster of another node
+	//
+	// The node that is asked becomes a member of the cluster of the node that is named, and takes over the metadata of that cluster: its own are given up. When somebody has stored something in them, `force` has to say so. A node that is in a cluster with others has to leave it first.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /cluster/join (the `ClusterJoin` operationId).
+	ClusterJoin(ctx context.Context, body ClusterJoinJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ClusterLeave Leave the cluster
+	//
+	// The node that is asked hands over what it leads, is taken out of the cluster, and goes on as a cluster of one with empty metadata. It stays out, whatever discovery finds, until it is told to join.
+	//
+	// Corresponds with POST /cluster/leave (the `ClusterLeave` operationId).
+	ClusterLeave(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ClusterForceLeave Take a dead node out of the cluster
+	//
+	// For a node that will not come back. One that runs is refused: it is to leave by itself.
+	//
+	// Corresponds with DELETE /cluster/members/{name} (the `ClusterForceLeave` operationId).
+	ClusterForceLeave(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ClusterRecoverWithBody Make a cluster of this node alone
+	//
+	// For a cluster that has lost the majority of its voters for good. The node that is asked goes on alone with the metadata it has; the nodes that are lost must never come back with their data. While there is a leader it is refused.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /cluster/recover (the `ClusterRecover` operationId).
+	ClusterRecoverWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ClusterRecover Make a cluster of this node alone
+	//
+	// For a cluster that has lost the majority of its voters for good. The node that is asked goes on alone with the metadata it has; the nodes that are lost must never come back with their data. While there is a leader it is refused.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /cluster/recover (the `ClusterRecover` operationId).
+	ClusterRecover(ctx context.Context, body ClusterRecoverJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// EffectiveConfigs List every value and where it came from
 	//
 	// Every key of the node with the value in effect. Secrets are stars.
 	//
 	// Corresponds with GET /configs (the `EffectiveConfigs` operationId).
 	EffectiveConfigs(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerCommandWithBody Apply a command to the metadata
+	//
+	// The leader applies a command that another node has encoded, and answers when it has. A repeated command is answered as the first time. 503 may be repeated after another leader is found.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /peer/commands (the `PeerCommand` operationId).
+	PeerCommandWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerAdmitWithBody Take a node into the cluster
+	//
+	// Answered by the leader, to which other nodes hand it on. Repeating it is harmless.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /peer/members (the `PeerAdmit` operationId).
+	PeerAdmitWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerAdmit Take a node into the cluster
+	//
+	// Answered by the leader, to which other nodes hand it on. Repeating it is harmless.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /peer/members (the `PeerAdmit` operationId).
+	PeerAdmit(ctx context.Context, body PeerAdmitJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerDismiss Take a node out of the cluster
+	//
+	// Answered by the leader, to which other nodes hand it on.
+	//
+	// Corresponds with DELETE /peer/members/{id} (the `PeerDismiss` operationId).
+	PeerDismiss(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerNode Say what the lists of nodes show
+	//
+	// Facts and figures of the node.
+	//
+	// Corresponds with GET /peer/node (the `PeerNode` operationId).
+	PeerNode(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerReadIndex Say how far the metadata are
+	//
+	// The leader answers with an index of the log that has everything that was acknowledged before the call, after it made sure that it still leads.
+	//
+	// Corresponds with POST /peer/read_index (the `PeerReadIndex` operationId).
+	PeerReadIndex(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerState Say how this node stands
+	//
+	// Asked every second by every other member, and by nodes that look for a cluster.
+	//
+	// Corresponds with GET /peer/state (the `PeerState` operationId).
+	PeerState(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListPlugins List the plugins
 	//
@@ -654,6 +989,133 @@ func (c *APIClient) Backup(ctx context.Context, reqEditors ...RequestEditorFn) (
 	return c.Client.Do(req)
 }
 
+// ClusterStatus Show the cluster
+//
+// The members of the cluster as the node that answers knows them, who leads, and who is down since when.
+//
+// Corresponds with GET /cluster (the `ClusterStatus` operationId).
+func (c *APIClient) ClusterStatus(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewClusterStatusRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ClusterJoinWithBody Join the cluster of another node
+//
+// The node that is asked becomes a member of the cluster of the node that is named, and takes over the metadata of that cluster: its own are given up. When somebody has stored something in them, `force` has to say so. A node that is in a cluster with others has to leave it first.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /cluster/join (the `ClusterJoin` operationId).
+func (c *APIClient) ClusterJoinWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewClusterJoinRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ClusterJoin Join the cluster of another node
+//
+// The node that is asked becomes a member of the cluster of the node that is named, and takes over the metadata of that cluster: its own are given up. When somebody has stored something in them, `force` has to say so. A node that is in a cluster with others has to leave it first.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /cluster/join (the `ClusterJoin` operationId).
+func (c *APIClient) ClusterJoin(ctx context.Context, body ClusterJoinJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewClusterJoinRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ClusterLeave Leave the cluster
+//
+// The node that is asked hands over what it leads, is taken out of the cluster, and goes on as a cluster of one with empty metadata. It stays out, whatever discovery finds, until it is told to join.
+//
+// Corresponds with POST /cluster/leave (the `ClusterLeave` operationId).
+func (c *APIClient) ClusterLeave(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewClusterLeaveRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ClusterForceLeave Take a dead node out of the cluster
+//
+// For a node that will not come back. One that runs is refused: it is to leave by itself.
+//
+// Corresponds with DELETE /cluster/members/{name} (the `ClusterForceLeave` operationId).
+func (c *APIClient) ClusterForceLeave(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewClusterForceLeaveRequest(c.Server, name)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ClusterRecoverWithBody Make a cluster of this node alone
+//
+// For a cluster that has lost the majority of its voters for good. The node that is asked goes on alone with the metadata it has; the nodes that are lost must never come back with their data. While there is a leader it is refused.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /cluster/recover (the `ClusterRecover` operationId).
+func (c *APIClient) ClusterRecoverWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewClusterRecoverRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ClusterRecover Make a cluster of this node alone
+//
+// For a cluster that has lost the majority of its voters for good. The node that is asked goes on alone with the metadata it has; the nodes that are lost must never come back with their data. While there is a leader it is refused.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /cluster/recover (the `ClusterRecover` operationId).
+func (c *APIClient) ClusterRecover(ctx context.Context, body ClusterRecoverJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewClusterRecoverRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // EffectiveConfigs List every value and where it came from
 //
 // Every key of the node with the value in effect. Secrets are stars.
@@ -661,6 +1123,131 @@ func (c *APIClient) Backup(ctx context.Context, reqEditors ...RequestEditorFn) (
 // Corresponds with GET /configs (the `EffectiveConfigs` operationId).
 func (c *APIClient) EffectiveConfigs(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewEffectiveConfigsRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerCommandWithBody Apply a command to the metadata
+//
+// The leader applies a command that another node has encoded, and answers when it has. A repeated command is answered as the first time. 503 may be repeated after another leader is found.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /peer/commands (the `PeerCommand` operationId).
+func (c *APIClient) PeerCommandWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerCommandRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerAdmitWithBody Take a node into the cluster
+//
+// Answered by the leader, to which other nodes hand it on. Repeating it is harmless.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /peer/members (the `PeerAdmit` operationId).
+func (c *APIClient) PeerAdmitWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerAdmitRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerAdmit Take a node into the cluster
+//
+// Answered by the leader, to which other nodes hand it on. Repeating it is harmless.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /peer/members (the `PeerAdmit` operationId).
+func (c *APIClient) PeerAdmit(ctx context.Context, body PeerAdmitJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerAdmitRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerDismiss Take a node out of the cluster
+//
+// Answered by the leader, to which other nodes hand it on.
+//
+// Corresponds with DELETE /peer/members/{id} (the `PeerDismiss` operationId).
+func (c *APIClient) PeerDismiss(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerDismissRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerNode Say what the lists of nodes show
+//
+// Facts and figures of the node.
+//
+// Corresponds with GET /peer/node (the `PeerNode` operationId).
+func (c *APIClient) PeerNode(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerNodeRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerReadIndex Say how far the metadata are
+//
+// The leader answers with an index of the log that has everything that was acknowledged before the call, after it made sure that it still leads.
+//
+// Corresponds with POST /peer/read_index (the `PeerReadIndex` operationId).
+func (c *APIClient) PeerReadIndex(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerReadIndexRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerState Say how this node stands
+//
+// Asked every second by every other member, and by nodes that look for a cluster.
+//
+// Corresponds with GET /peer/state (the `PeerState` operationId).
+func (c *APIClient) PeerState(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerStateRequest(c.Server)
 	if err != nil {
 		return nil, err
 	}
@@ -959,6 +1546,174 @@ func NewBackupRequest(server string) (*http.Request, error) {
 	return req, nil
 }
 
+// NewClusterStatusRequest constructs an http.Request for the ClusterStatus method
+func NewClusterStatusRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/cluster")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewClusterJoinRequest calls the generic ClusterJoin builder with application/json body
+func NewClusterJoinRequest(server string, body ClusterJoinJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewClusterJoinRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewClusterJoinRequestWithBody constructs an http.Request for the ClusterJoin method, with any body, and a specified content type
+func NewClusterJoinRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/cluster/join")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewClusterLeaveRequest constructs an http.Request for the ClusterLeave method
+func NewClusterLeaveRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/cluster/leave")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewClusterForceLeaveRequest constructs an http.Request for the ClusterForceLeave method
+func NewClusterForceLeaveRequest(server string, name string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/cluster/members/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewClusterRecoverRequest calls the generic ClusterRecover builder with application/json body
+func NewClusterRecoverRequest(server string, body ClusterRecoverJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewClusterRecoverRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewClusterRecoverRequestWithBody constructs an http.Request for the ClusterRecover method, with any body, and a specified content type
+func NewClusterRecoverRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/cluster/recover")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewEffectiveConfigsRequest constructs an http.Request for the EffectiveConfigs method
 func NewEffectiveConfigsRequest(server string) (*http.Request, error) {
 	var err error
@@ -969,6 +1724,190 @@ func NewEffectiveConfigsRequest(server string) (*http.Request, error) {
 	}
 
 	operationPath := fmt.Sprintf("/configs")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewPeerCommandRequestWithBody constructs an http.Request for the PeerCommand method, with any body, and a specified content type
+func NewPeerCommandRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/peer/commands")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewPeerAdmitRequest calls the generic PeerAdmit builder with application/json body
+func NewPeerAdmitRequest(server string, body PeerAdmitJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewPeerAdmitRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewPeerAdmitRequestWithBody constructs an http.Request for the PeerAdmit method, with any body, and a specified content type
+func NewPeerAdmitRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/peer/members")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewPeerDismissRequest constructs an http.Request for the PeerDismiss method
+func NewPeerDismissRequest(server string, id string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/peer/members/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewPeerNodeRequest constructs an http.Request for the PeerNode method
+func NewPeerNodeRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/peer/node")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewPeerReadIndexRequest constructs an http.Request for the PeerReadIndex method
+func NewPeerReadIndexRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/peer/read_index")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewPeerStateRequest constructs an http.Request for the PeerState method
+func NewPeerStateRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/peer/state")
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -1639,6 +2578,69 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /backup (the `Backup` operationId).
 	BackupWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*BackupResponse, error)
 
+	// ClusterStatusWithResponse Show the cluster
+	//
+	// The members of the cluster as the node that answers knows them, who leads, and who is down since when.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /cluster (the `ClusterStatus` operationId).
+	ClusterStatusWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ClusterStatusResponse, error)
+
+	// ClusterJoinWithBodyWithResponse Join the cluster of another node
+	//
+	// The node that is asked becomes a member of the cluster of the node that is named, and takes over the metadata of that cluster: its own are given up. When somebody has stored something in them, `force` has to say so. A node that is in a cluster with others has to leave it first.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /cluster/join (the `ClusterJoin` operationId).
+	ClusterJoinWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ClusterJoinResponse, error)
+
+	// ClusterJoinWithResponse Join the cluster of another node
+	//
+	// The node that is asked becomes a member of the cluster of the node that is named, and takes over the metadata of that cluster: its own are given up. When somebody has stored something in them, `force` has to say so. A node that is in a cluster with others has to leave it first.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /cluster/join (the `ClusterJoin` operationId).
+	ClusterJoinWithResponse(ctx context.Context, body ClusterJoinJSONRequestBody, reqEditors ...RequestEditorFn) (*ClusterJoinResponse, error)
+
+	// ClusterLeaveWithResponse Leave the cluster
+	//
+	// The node that is asked hands over what it leads, is taken out of the cluster, and goes on as a cluster of one with empty metadata. It stays out, whatever discovery finds, until it is told to join.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /cluster/leave (the `ClusterLeave` operationId).
+	ClusterLeaveWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ClusterLeaveResponse, error)
+
+	// ClusterForceLeaveWithResponse Take a dead node out of the cluster
+	//
+	// For a node that will not come back. One that runs is refused: it is to leave by itself.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /cluster/members/{name} (the `ClusterForceLeave` operationId).
+	ClusterForceLeaveWithResponse(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*ClusterForceLeaveResponse, error)
+
+	// ClusterRecoverWithBodyWithResponse Make a cluster of this node alone
+	//
+	// For a cluster that has lost the majority of its voters for good. The node that is asked goes on alone with the metadata it has; the nodes that are lost must never come back with their data. While there is a leader it is refused.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /cluster/recover (the `ClusterRecover` operationId).
+	ClusterRecoverWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ClusterRecoverResponse, error)
+
+	// ClusterRecoverWithResponse Make a cluster of this node alone
+	//
+	// For a cluster that has lost the majority of its voters for good. The node that is asked goes on alone with the metadata it has; the nodes that are lost must never come back with their data. While there is a leader it is refused.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /cluster/recover (the `ClusterRecover` operationId).
+	ClusterRecoverWithResponse(ctx context.Context, body ClusterRecoverJSONRequestBody, reqEditors ...RequestEditorFn) (*ClusterRecoverResponse, error)
+
 	// EffectiveConfigsWithResponse List every value and where it came from
 	//
 	// Every key of the node with the value in effect. Secrets are stars.
@@ -1647,6 +2649,69 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /configs (the `EffectiveConfigs` operationId).
 	EffectiveConfigsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*EffectiveConfigsResponse, error)
+
+	// PeerCommandWithBodyWithResponse Apply a command to the metadata
+	//
+	// The leader applies a command that another node has encoded, and answers when it has. A repeated command is answered as the first time. 503 may be repeated after another leader is found.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /peer/commands (the `PeerCommand` operationId).
+	PeerCommandWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PeerCommandResponse, error)
+
+	// PeerAdmitWithBodyWithResponse Take a node into the cluster
+	//
+	// Answered by the leader, to which other nodes hand it on. Repeating it is harmless.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /peer/members (the `PeerAdmit` operationId).
+	PeerAdmitWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PeerAdmitResponse, error)
+
+	// PeerAdmitWithResponse Take a node into the cluster
+	//
+	// Answered by the leader, to which other nodes hand it on. Repeating it is harmless.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /peer/members (the `PeerAdmit` operationId).
+	PeerAdmitWithResponse(ctx context.Context, body PeerAdmitJSONRequestBody, reqEditors ...RequestEditorFn) (*PeerAdmitResponse, error)
+
+	// PeerDismissWithResponse Take a node out of the cluster
+	//
+	// Answered by the leader, to which other nodes hand it on.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /peer/members/{id} (the `PeerDismiss` operationId).
+	PeerDismissWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*PeerDismissResponse, error)
+
+	// PeerNodeWithResponse Say what the lists of nodes show
+	//
+	// Facts and figures of the node.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /peer/node (the `PeerNode` operationId).
+	PeerNodeWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*PeerNodeResponse, error)
+
+	// PeerReadIndexWithResponse Say how far the metadata are
+	//
+	// The leader answers with an index of the log that has everything that was acknowledged before the call, after it made sure that it still leads.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /peer/read_index (the `PeerReadIndex` operationId).
+	PeerReadIndexWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*PeerReadIndexResponse, error)
+
+	// PeerStateWithResponse Say how this node stands
+	//
+	// Asked every second by every other member, and by nodes that look for a cluster.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /peer/state (the `PeerState` operationId).
+	PeerStateWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*PeerStateResponse, error)
 
 	// ListPluginsWithResponse List the plugins
 	//
@@ -1825,6 +2890,246 @@ func (r BackupResponse) ContentType() string {
 	return ""
 }
 
+type ClusterStatusResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ClusterStatus
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *Refused
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ClusterStatusResponse) GetJSON200() *ClusterStatus {
+	return r.JSON200
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r ClusterStatusResponse) GetJSON409() *Refused {
+	return r.JSON409
+}
+
+// GetBody returns the raw response body bytes
+func (r ClusterStatusResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ClusterStatusResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ClusterStatusResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ClusterStatusResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ClusterJoinResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ClusterStatus
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *Refused
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ClusterJoinResponse) GetJSON200() *ClusterStatus {
+	return r.JSON200
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r ClusterJoinResponse) GetJSON409() *Refused {
+	return r.JSON409
+}
+
+// GetBody returns the raw response body bytes
+func (r ClusterJoinResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ClusterJoinResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ClusterJoinResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ClusterJoinResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ClusterLeaveResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ClusterStatus
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *Refused
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ClusterLeaveResponse) GetJSON200() *ClusterStatus {
+	return r.JSON200
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r ClusterLeaveResponse) GetJSON409() *Refused {
+	return r.JSON409
+}
+
+// GetBody returns the raw response body bytes
+func (r ClusterLeaveResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ClusterLeaveResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ClusterLeaveResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ClusterLeaveResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ClusterForceLeaveResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON404 the response for an HTTP 404 `application/json` response
+	JSON404 *NotFound
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *Refused
+}
+
+// GetJSON404 returns the response for an HTTP 404 `application/json` response
+func (r ClusterForceLeaveResponse) GetJSON404() *NotFound {
+	return r.JSON404
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r ClusterForceLeaveResponse) GetJSON409() *Refused {
+	return r.JSON409
+}
+
+// GetBody returns the raw response body bytes
+func (r ClusterForceLeaveResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ClusterForceLeaveResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ClusterForceLeaveResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ClusterForceLeaveResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ClusterRecoverResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ClusterStatus
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *Refused
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ClusterRecoverResponse) GetJSON200() *ClusterStatus {
+	return r.JSON200
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r ClusterRecoverResponse) GetJSON409() *Refused {
+	return r.JSON409
+}
+
+// GetBody returns the raw response body bytes
+func (r ClusterRecoverResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ClusterRecoverResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ClusterRecoverResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ClusterRecoverResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type EffectiveConfigsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -1860,6 +3165,301 @@ func (r EffectiveConfigsResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r EffectiveConfigsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PeerCommandResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *PeerApplied
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *Refused
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PeerCommandResponse) GetJSON200() *PeerApplied {
+	return r.JSON200
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r PeerCommandResponse) GetJSON409() *Refused {
+	return r.JSON409
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r PeerCommandResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r PeerCommandResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PeerCommandResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PeerCommandResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PeerCommandResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PeerAdmitResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *Refused
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r PeerAdmitResponse) GetJSON409() *Refused {
+	return r.JSON409
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r PeerAdmitResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r PeerAdmitResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PeerAdmitResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PeerAdmitResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PeerAdmitResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PeerDismissResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON404 the response for an HTTP 404 `application/json` response
+	JSON404 *NotFound
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+}
+
+// GetJSON404 returns the response for an HTTP 404 `application/json` response
+func (r PeerDismissResponse) GetJSON404() *NotFound {
+	return r.JSON404
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r PeerDismissResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r PeerDismissResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PeerDismissResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PeerDismissResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PeerDismissResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PeerNodeResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *PeerNode
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PeerNodeResponse) GetJSON200() *PeerNode {
+	return r.JSON200
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r PeerNodeResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r PeerNodeResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PeerNodeResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PeerNodeResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PeerNodeResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PeerReadIndexResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *PeerIndex
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PeerReadIndexResponse) GetJSON200() *PeerIndex {
+	return r.JSON200
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r PeerReadIndexResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r PeerReadIndexResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PeerReadIndexResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PeerReadIndexResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PeerReadIndexResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PeerStateResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *PeerState
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PeerStateResponse) GetJSON200() *PeerState {
+	return r.JSON200
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r PeerStateResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r PeerStateResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PeerStateResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PeerStateResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PeerStateResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -2490,6 +4090,111 @@ func (c *ClientWithResponses) BackupWithResponse(ctx context.Context, reqEditors
 	return ParseBackupResponse(rsp)
 }
 
+// ClusterStatusWithResponse Show the cluster
+//
+// The members of the cluster as the node that answers knows them, who leads, and who is down since when.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /cluster (the `ClusterStatus` operationId).
+func (c *ClientWithResponses) ClusterStatusWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ClusterStatusResponse, error) {
+	rsp, err := c.ClusterStatus(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseClusterStatusResponse(rsp)
+}
+
+// ClusterJoinWithBodyWithResponse Join the cluster of another node
+//
+// The node that is asked becomes a member of the cluster of the node that is named, and takes over the metadata of that cluster: its own are given up. When somebody has stored something in them, `force` has to say so. A node that is in a cluster with others has to leave it first.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /cluster/join (the `ClusterJoin` operationId).
+func (c *ClientWithResponses) ClusterJoinWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ClusterJoinResponse, error) {
+	rsp, err := c.ClusterJoinWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseClusterJoinResponse(rsp)
+}
+
+// ClusterJoinWithResponse Join the cluster of another node
+//
+// The node that is asked becomes a member of the cluster of the node that is named, and takes over the metadata of that cluster: its own are given up. When somebody has stored something in them, `force` has to say so. A node that is in a cluster with others has to leave it first.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /cluster/join (the `ClusterJoin` operationId).
+func (c *ClientWithResponses) ClusterJoinWithResponse(ctx context.Context, body ClusterJoinJSONRequestBody, reqEditors ...RequestEditorFn) (*ClusterJoinResponse, error) {
+	rsp, err := c.ClusterJoin(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseClusterJoinResponse(rsp)
+}
+
+// ClusterLeaveWithResponse Leave the cluster
+//
+// The node that is asked hands over what it leads, is taken out of the cluster, and goes on as a cluster of one with empty metadata. It stays out, whatever discovery finds, until it is told to join.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /cluster/leave (the `ClusterLeave` operationId).
+func (c *ClientWithResponses) ClusterLeaveWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ClusterLeaveResponse, error) {
+	rsp, err := c.ClusterLeave(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseClusterLeaveResponse(rsp)
+}
+
+// ClusterForceLeaveWithResponse Take a dead node out of the cluster
+//
+// For a node that will not come back. One that runs is refused: it is to leave by itself.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /cluster/members/{name} (the `ClusterForceLeave` operationId).
+func (c *ClientWithResponses) ClusterForceLeaveWithResponse(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*ClusterForceLeaveResponse, error) {
+	rsp, err := c.ClusterForceLeave(ctx, name, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseClusterForceLeaveResponse(rsp)
+}
+
+// ClusterRecoverWithBodyWithResponse Make a cluster of this node alone
+//
+// For a cluster that has lost the majority of its voters for good. The node that is asked goes on alone with the metadata it has; the nodes that are lost must never come back with their data. While there is a leader it is refused.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /cluster/recover (the `ClusterRecover` operationId).
+func (c *ClientWithResponses) ClusterRecoverWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ClusterRecoverResponse, error) {
+	rsp, err := c.ClusterRecoverWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseClusterRecoverResponse(rsp)
+}
+
+// ClusterRecoverWithResponse Make a cluster of this node alone
+//
+// For a cluster that has lost the majority of its voters for good. The node that is asked goes on alone with the metadata it has; the nodes that are lost must never come back with their data. While there is a leader it is refused.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /cluster/recover (the `ClusterRecover` operationId).
+func (c *ClientWithResponses) ClusterRecoverWithResponse(ctx context.Context, body ClusterRecoverJSONRequestBody, reqEditors ...RequestEditorFn) (*ClusterRecoverResponse, error) {
+	rsp, err := c.ClusterRecover(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseClusterRecoverResponse(rsp)
+}
+
 // EffectiveConfigsWithResponse List every value and where it came from
 //
 // Every key of the node with the value in effect. Secrets are stars.
@@ -2503,6 +4208,111 @@ func (c *ClientWithResponses) EffectiveConfigsWithResponse(ctx context.Context, 
 		return nil, err
 	}
 	return ParseEffectiveConfigsResponse(rsp)
+}
+
+// PeerCommandWithBodyWithResponse Apply a command to the metadata
+//
+// The leader applies a command that another node has encoded, and answers when it has. A repeated command is answered as the first time. 503 may be repeated after another leader is found.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /peer/commands (the `PeerCommand` operationId).
+func (c *ClientWithResponses) PeerCommandWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PeerCommandResponse, error) {
+	rsp, err := c.PeerCommandWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerCommandResponse(rsp)
+}
+
+// PeerAdmitWithBodyWithResponse Take a node into the cluster
+//
+// Answered by the leader, to which other nodes hand it on. Repeating it is harmless.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /peer/members (the `PeerAdmit` operationId).
+func (c *ClientWithResponses) PeerAdmitWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PeerAdmitResponse, error) {
+	rsp, err := c.PeerAdmitWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerAdmitResponse(rsp)
+}
+
+// PeerAdmitWithResponse Take a node into the cluster
+//
+// Answered by the leader, to which other nodes hand it on. Repeating it is harmless.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /peer/members (the `PeerAdmit` operationId).
+func (c *ClientWithResponses) PeerAdmitWithResponse(ctx context.Context, body PeerAdmitJSONRequestBody, reqEditors ...RequestEditorFn) (*PeerAdmitResponse, error) {
+	rsp, err := c.PeerAdmit(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerAdmitResponse(rsp)
+}
+
+// PeerDismissWithResponse Take a node out of the cluster
+//
+// Answered by the leader, to which other nodes hand it on.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /peer/members/{id} (the `PeerDismiss` operationId).
+func (c *ClientWithResponses) PeerDismissWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*PeerDismissResponse, error) {
+	rsp, err := c.PeerDismiss(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerDismissResponse(rsp)
+}
+
+// PeerNodeWithResponse Say what the lists of nodes show
+//
+// Facts and figures of the node.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /peer/node (the `PeerNode` operationId).
+func (c *ClientWithResponses) PeerNodeWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*PeerNodeResponse, error) {
+	rsp, err := c.PeerNode(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerNodeResponse(rsp)
+}
+
+// PeerReadIndexWithResponse Say how far the metadata are
+//
+// The leader answers with an index of the log that has everything that was acknowledged before the call, after it made sure that it still leads.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /peer/read_index (the `PeerReadIndex` operationId).
+func (c *ClientWithResponses) PeerReadIndexWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*PeerReadIndexResponse, error) {
+	rsp, err := c.PeerReadIndex(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerReadIndexResponse(rsp)
+}
+
+// PeerStateWithResponse Say how this node stands
+//
+// Asked every second by every other member, and by nodes that look for a cluster.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /peer/state (the `PeerState` operationId).
+func (c *ClientWithResponses) PeerStateWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*PeerStateResponse, error) {
+	rsp, err := c.PeerState(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerStateResponse(rsp)
 }
 
 // ListPluginsWithResponse List the plugins
@@ -2756,6 +4566,174 @@ func ParseBackupResponse(rsp *http.Response) (*BackupResponse, error) {
 	return response, nil
 }
 
+// ParseClusterStatusResponse parses an HTTP response from a ClusterStatusWithResponse call
+func ParseClusterStatusResponse(rsp *http.Response) (*ClusterStatusResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ClusterStatusResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ClusterStatus
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseClusterJoinResponse parses an HTTP response from a ClusterJoinWithResponse call
+func ParseClusterJoinResponse(rsp *http.Response) (*ClusterJoinResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ClusterJoinResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ClusterStatus
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseClusterLeaveResponse parses an HTTP response from a ClusterLeaveWithResponse call
+func ParseClusterLeaveResponse(rsp *http.Response) (*ClusterLeaveResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ClusterLeaveResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ClusterStatus
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseClusterForceLeaveResponse parses an HTTP response from a ClusterForceLeaveWithResponse call
+func ParseClusterForceLeaveResponse(rsp *http.Response) (*ClusterForceLeaveResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ClusterForceLeaveResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest NotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseClusterRecoverResponse parses an HTTP response from a ClusterRecoverWithResponse call
+func ParseClusterRecoverResponse(rsp *http.Response) (*ClusterRecoverResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ClusterRecoverResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ClusterStatus
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseEffectiveConfigsResponse parses an HTTP response from a EffectiveConfigsWithResponse call
 func ParseEffectiveConfigsResponse(rsp *http.Response) (*EffectiveConfigsResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -2776,6 +4754,217 @@ func ParseEffectiveConfigsResponse(rsp *http.Response) (*EffectiveConfigsRespons
 			return nil, err
 		}
 		response.JSON200 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePeerCommandResponse parses an HTTP response from a PeerCommandWithResponse call
+func ParsePeerCommandResponse(rsp *http.Response) (*PeerCommandResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PeerCommandResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PeerApplied
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePeerAdmitResponse parses an HTTP response from a PeerAdmitWithResponse call
+func ParsePeerAdmitResponse(rsp *http.Response) (*PeerAdmitResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PeerAdmitResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePeerDismissResponse parses an HTTP response from a PeerDismissWithResponse call
+func ParsePeerDismissResponse(rsp *http.Response) (*PeerDismissResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PeerDismissResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest NotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePeerNodeResponse parses an HTTP response from a PeerNodeWithResponse call
+func ParsePeerNodeResponse(rsp *http.Response) (*PeerNodeResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PeerNodeResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PeerNode
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePeerReadIndexResponse parses an HTTP response from a PeerReadIndexWithResponse call
+func ParsePeerReadIndexResponse(rsp *http.Response) (*PeerReadIndexResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PeerReadIndexResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PeerIndex
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePeerStateResponse parses an HTTP response from a PeerStateWithResponse call
+func ParsePeerStateResponse(rsp *http.Response) (*PeerStateResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PeerStateResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PeerState
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
 
 	}
 
@@ -3198,9 +5387,42 @@ type ServerInterface interface {
 	// Backup Copy the metadata
 	// (GET /backup)
 	Backup(ctx echo.Context) error
+	// ClusterStatus Show the cluster
+	// (GET /cluster)
+	ClusterStatus(ctx echo.Context) error
+	// ClusterJoin Join the cluster of another node
+	// (POST /cluster/join)
+	ClusterJoin(ctx echo.Context) error
+	// ClusterLeave Leave the cluster
+	// (POST /cluster/leave)
+	ClusterLeave(ctx echo.Context) error
+	// ClusterForceLeave Take a dead node out of the cluster
+	// (DELETE /cluster/members/{name})
+	ClusterForceLeave(ctx echo.Context, name string) error
+	// ClusterRecover Make a cluster of this node alone
+	// (POST /cluster/recover)
+	ClusterRecover(ctx echo.Context) error
 	// EffectiveConfigs List every value and where it came from
 	// (GET /configs)
 	EffectiveConfigs(ctx echo.Context) error
+	// PeerCommand Apply a command to the metadata
+	// (POST /peer/commands)
+	PeerCommand(ctx echo.Context) error
+	// PeerAdmit Take a node into the cluster
+	// (POST /peer/members)
+	PeerAdmit(ctx echo.Context) error
+	// PeerDismiss Take a node out of the cluster
+	// (DELETE /peer/members/{id})
+	PeerDismiss(ctx echo.Context, id string) error
+	// PeerNode Say what the lists of nodes show
+	// (GET /peer/node)
+	PeerNode(ctx echo.Context) error
+	// PeerReadIndex Say how far the metadata are
+	// (POST /peer/read_index)
+	PeerReadIndex(ctx echo.Context) error
+	// PeerState Say how this node stands
+	// (GET /peer/state)
+	PeerState(ctx echo.Context) error
 	// ListPlugins List the plugins
 	// (GET /plugins)
 	ListPlugins(ctx echo.Context) error
@@ -3259,12 +5481,125 @@ func (w *ServerInterfaceWrapper) Backup(ctx echo.Context) error {
 	return err
 }
 
+// ClusterStatus converts echo context to params.
+func (w *ServerInterfaceWrapper) ClusterStatus(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ClusterStatus(ctx)
+	return err
+}
+
+// ClusterJoin converts echo context to params.
+func (w *ServerInterfaceWrapper) ClusterJoin(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ClusterJoin(ctx)
+	return err
+}
+
+// ClusterLeave converts echo context to params.
+func (w *ServerInterfaceWrapper) ClusterLeave(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ClusterLeave(ctx)
+	return err
+}
+
+// ClusterForceLeave converts echo context to params.
+func (w *ServerInterfaceWrapper) ClusterForceLeave(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "name" -------------
+	var name string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", ctx.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter name: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ClusterForceLeave(ctx, name)
+	return err
+}
+
+// ClusterRecover converts echo context to params.
+func (w *ServerInterfaceWrapper) ClusterRecover(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ClusterRecover(ctx)
+	return err
+}
+
 // EffectiveConfigs converts echo context to params.
 func (w *ServerInterfaceWrapper) EffectiveConfigs(ctx echo.Context) error {
 	var err error
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.EffectiveConfigs(ctx)
+	return err
+}
+
+// PeerCommand converts echo context to params.
+func (w *ServerInterfaceWrapper) PeerCommand(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PeerCommand(ctx)
+	return err
+}
+
+// PeerAdmit converts echo context to params.
+func (w *ServerInterfaceWrapper) PeerAdmit(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PeerAdmit(ctx)
+	return err
+}
+
+// PeerDismiss converts echo context to params.
+func (w *ServerInterfaceWrapper) PeerDismiss(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PeerDismiss(ctx, id)
+	return err
+}
+
+// PeerNode converts echo context to params.
+func (w *ServerInterfaceWrapper) PeerNode(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PeerNode(ctx)
+	return err
+}
+
+// PeerReadIndex converts echo context to params.
+func (w *ServerInterfaceWrapper) PeerReadIndex(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PeerReadIndex(ctx)
+	return err
+}
+
+// PeerState converts echo context to params.
+func (w *ServerInterfaceWrapper) PeerState(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PeerState(ctx)
 	return err
 }
 
@@ -3558,6 +5893,17 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.GET(options.BaseURL+"/store", wrapper.StoreStatus, options.OperationMiddlewares["store_status"]...)
 	router.GET(options.BaseURL+"/backup", wrapper.Backup, options.OperationMiddlewares["backup"]...)
 	router.POST(options.BaseURL+"/restore", wrapper.Restore, options.OperationMiddlewares["restore"]...)
+	router.GET(options.BaseURL+"/cluster", wrapper.ClusterStatus, options.OperationMiddlewares["cluster_status"]...)
+	router.POST(options.BaseURL+"/cluster/join", wrapper.ClusterJoin, options.OperationMiddlewares["cluster_join"]...)
+	router.POST(options.BaseURL+"/cluster/leave", wrapper.ClusterLeave, options.OperationMiddlewares["cluster_leave"]...)
+	router.DELETE(options.BaseURL+"/cluster/members/:name", wrapper.ClusterForceLeave, options.OperationMiddlewares["cluster_force_leave"]...)
+	router.POST(options.BaseURL+"/cluster/recover", wrapper.ClusterRecover, options.OperationMiddlewares["cluster_recover"]...)
+	router.GET(options.BaseURL+"/peer/state", wrapper.PeerState, options.OperationMiddlewares["peer_state"]...)
+	router.POST(options.BaseURL+"/peer/members", wrapper.PeerAdmit, options.OperationMiddlewares["peer_admit"]...)
+	router.DELETE(options.BaseURL+"/peer/members/:id", wrapper.PeerDismiss, options.OperationMiddlewares["peer_dismiss"]...)
+	router.POST(options.BaseURL+"/peer/commands", wrapper.PeerCommand, options.OperationMiddlewares["peer_command"]...)
+	router.POST(options.BaseURL+"/peer/read_index", wrapper.PeerReadIndex, options.OperationMiddlewares["peer_read_index"]...)
+	router.GET(options.BaseURL+"/peer/node", wrapper.PeerNode, options.OperationMiddlewares["peer_node"]...)
 
 }
 
@@ -3566,6 +5912,8 @@ type NotFoundJSONResponse Failure
 type RefusedJSONResponse Failure
 
 type UnauthorizedTextResponse string
+
+type UnavailableJSONResponse Failure
 
 type BackupRequestObject struct {
 }
@@ -3619,6 +5967,247 @@ func (response Backup409JSONResponse) VisitBackupResponse(w http.ResponseWriter)
 	return err
 }
 
+type ClusterStatusRequestObject struct {
+}
+
+type ClusterStatusResponseObject interface {
+	VisitClusterStatusResponse(w http.ResponseWriter) error
+}
+
+type ClusterStatus200JSONResponse ClusterStatus
+
+func (response ClusterStatus200JSONResponse) VisitClusterStatusResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ClusterStatus401TextResponse UnauthorizedTextResponse
+
+func (response ClusterStatus401TextResponse) VisitClusterStatusResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/plain")
+	w.WriteHeader(401)
+
+	_, err := w.Write([]byte(fmt.Sprint(response)))
+	return err
+}
+
+type ClusterStatus409JSONResponse struct{ RefusedJSONResponse }
+
+func (response ClusterStatus409JSONResponse) VisitClusterStatusResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ClusterJoinRequestObject struct {
+	Body *ClusterJoinJSONRequestBody
+}
+
+type ClusterJoinResponseObject interface {
+	VisitClusterJoinResponse(w http.ResponseWriter) error
+}
+
+type ClusterJoin200JSONResponse ClusterStatus
+
+func (response ClusterJoin200JSONResponse) VisitClusterJoinResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ClusterJoin401TextResponse UnauthorizedTextResponse
+
+func (response ClusterJoin401TextResponse) VisitClusterJoinResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/plain")
+	w.WriteHeader(401)
+
+	_, err := w.Write([]byte(fmt.Sprint(response)))
+	return err
+}
+
+type ClusterJoin409JSONResponse struct{ RefusedJSONResponse }
+
+func (response ClusterJoin409JSONResponse) VisitClusterJoinResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ClusterLeaveRequestObject struct {
+}
+
+type ClusterLeaveResponseObject interface {
+	VisitClusterLeaveResponse(w http.ResponseWriter) error
+}
+
+type ClusterLeave200JSONResponse ClusterStatus
+
+func (response ClusterLeave200JSONResponse) VisitClusterLeaveResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ClusterLeave401TextResponse UnauthorizedTextResponse
+
+func (response ClusterLeave401TextResponse) VisitClusterLeaveResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/plain")
+	w.WriteHeader(401)
+
+	_, err := w.Write([]byte(fmt.Sprint(response)))
+	return err
+}
+
+type ClusterLeave409JSONResponse struct{ RefusedJSONResponse }
+
+func (response ClusterLeave409JSONResponse) VisitClusterLeaveResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ClusterForceLeaveRequestObject struct {
+	Name string `json:"name"`
+}
+
+type ClusterForceLeaveResponseObject interface {
+	VisitClusterForceLeaveResponse(w http.ResponseWriter) error
+}
+
+type ClusterForceLeave204Response struct {
+}
+
+func (response ClusterForceLeave204Response) VisitClusterForceLeaveResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type ClusterForceLeave401TextResponse UnauthorizedTextResponse
+
+func (response ClusterForceLeave401TextResponse) VisitClusterForceLeaveResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/plain")
+	w.WriteHeader(401)
+
+	_, err := w.Write([]byte(fmt.Sprint(response)))
+	return err
+}
+
+type ClusterForceLeave404JSONResponse struct{ NotFoundJSONResponse }
+
+func (response ClusterForceLeave404JSONResponse) VisitClusterForceLeaveResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ClusterForceLeave409JSONResponse struct{ RefusedJSONResponse }
+
+func (response ClusterForceLeave409JSONResponse) VisitClusterForceLeaveResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ClusterRecoverRequestObject struct {
+	Body *ClusterRecoverJSONRequestBody
+}
+
+type ClusterRecoverResponseObject interface {
+	VisitClusterRecoverResponse(w http.ResponseWriter) error
+}
+
+type ClusterRecover200JSONResponse ClusterStatus
+
+func (response ClusterRecover200JSONResponse) VisitClusterRecoverResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ClusterRecover401TextResponse UnauthorizedTextResponse
+
+func (response ClusterRecover401TextResponse) VisitClusterRecoverResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/plain")
+	w.WriteHeader(401)
+
+	_, err := w.Write([]byte(fmt.Sprint(response)))
+	return err
+}
+
+type ClusterRecover409JSONResponse struct{ RefusedJSONResponse }
+
+func (response ClusterRecover409JSONResponse) VisitClusterRecoverResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type EffectiveConfigsRequestObject struct {
 }
 
@@ -3648,6 +6237,249 @@ func (response EffectiveConfigs401TextResponse) VisitEffectiveConfigsResponse(w 
 	w.WriteHeader(401)
 
 	_, err := w.Write([]byte(fmt.Sprint(response)))
+	return err
+}
+
+type PeerCommandRequestObject struct {
+	Body io.Reader
+}
+
+type PeerCommandResponseObject interface {
+	VisitPeerCommandResponse(w http.ResponseWriter) error
+}
+
+type PeerCommand200JSONResponse PeerApplied
+
+func (response PeerCommand200JSONResponse) VisitPeerCommandResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerCommand409JSONResponse struct{ RefusedJSONResponse }
+
+func (response PeerCommand409JSONResponse) VisitPeerCommandResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerCommand503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response PeerCommand503JSONResponse) VisitPeerCommandResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerAdmitRequestObject struct {
+	Body *PeerAdmitJSONRequestBody
+}
+
+type PeerAdmitResponseObject interface {
+	VisitPeerAdmitResponse(w http.ResponseWriter) error
+}
+
+type PeerAdmit204Response struct {
+}
+
+func (response PeerAdmit204Response) VisitPeerAdmitResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type PeerAdmit409JSONResponse struct{ RefusedJSONResponse }
+
+func (response PeerAdmit409JSONResponse) VisitPeerAdmitResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerAdmit503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response PeerAdmit503JSONResponse) VisitPeerAdmitResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerDismissRequestObject struct {
+	Id string `json:"id"`
+}
+
+type PeerDismissResponseObject interface {
+	VisitPeerDismissResponse(w http.ResponseWriter) error
+}
+
+type PeerDismiss204Response struct {
+}
+
+func (response PeerDismiss204Response) VisitPeerDismissResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type PeerDismiss404JSONResponse struct{ NotFoundJSONResponse }
+
+func (response PeerDismiss404JSONResponse) VisitPeerDismissResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerDismiss503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response PeerDismiss503JSONResponse) VisitPeerDismissResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerNodeRequestObject struct {
+}
+
+type PeerNodeResponseObject interface {
+	VisitPeerNodeResponse(w http.ResponseWriter) error
+}
+
+type PeerNode200JSONResponse PeerNode
+
+func (response PeerNode200JSONResponse) VisitPeerNodeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerNode503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response PeerNode503JSONResponse) VisitPeerNodeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerReadIndexRequestObject struct {
+}
+
+type PeerReadIndexResponseObject interface {
+	VisitPeerReadIndexResponse(w http.ResponseWriter) error
+}
+
+type PeerReadIndex200JSONResponse PeerIndex
+
+func (response PeerReadIndex200JSONResponse) VisitPeerReadIndexResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerReadIndex503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response PeerReadIndex503JSONResponse) VisitPeerReadIndexResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerStateRequestObject struct {
+}
+
+type PeerStateResponseObject interface {
+	VisitPeerStateResponse(w http.ResponseWriter) error
+}
+
+type PeerState200JSONResponse PeerState
+
+func (response PeerState200JSONResponse) VisitPeerStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerState503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response PeerState503JSONResponse) VisitPeerStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
 	return err
 }
 
@@ -4280,9 +7112,42 @@ type StrictServerInterface interface {
 	// Backup Copy the metadata
 	// (GET /backup)
 	Backup(ctx context.Context, request BackupRequestObject) (BackupResponseObject, error)
+	// ClusterStatus Show the cluster
+	// (GET /cluster)
+	ClusterStatus(ctx context.Context, request ClusterStatusRequestObject) (ClusterStatusResponseObject, error)
+	// ClusterJoin Join the cluster of another node
+	// (POST /cluster/join)
+	ClusterJoin(ctx context.Context, request ClusterJoinRequestObject) (ClusterJoinResponseObject, error)
+	// ClusterLeave Leave the cluster
+	// (POST /cluster/leave)
+	ClusterLeave(ctx context.Context, request ClusterLeaveRequestObject) (ClusterLeaveResponseObject, error)
+	// ClusterForceLeave Take a dead node out of the cluster
+	// (DELETE /cluster/members/{name})
+	ClusterForceLeave(ctx context.Context, request ClusterForceLeaveRequestObject) (ClusterForceLeaveResponseObject, error)
+	// ClusterRecover Make a cluster of this node alone
+	// (POST /cluster/recover)
+	ClusterRecover(ctx context.Context, request ClusterRecoverRequestObject) (ClusterRecoverResponseObject, error)
 	// EffectiveConfigs List every value and where it came from
 	// (GET /configs)
 	EffectiveConfigs(ctx context.Context, request EffectiveConfigsRequestObject) (EffectiveConfigsResponseObject, error)
+	// PeerCommand Apply a command to the metadata
+	// (POST /peer/commands)
+	PeerCommand(ctx context.Context, request PeerCommandRequestObject) (PeerCommandResponseObject, error)
+	// PeerAdmit Take a node into the cluster
+	// (POST /peer/members)
+	PeerAdmit(ctx context.Context, request PeerAdmitRequestObject) (PeerAdmitResponseObject, error)
+	// PeerDismiss Take a node out of the cluster
+	// (DELETE /peer/members/{id})
+	PeerDismiss(ctx context.Context, request PeerDismissRequestObject) (PeerDismissResponseObject, error)
+	// PeerNode Say what the lists of nodes show
+	// (GET /peer/node)
+	PeerNode(ctx context.Context, request PeerNodeRequestObject) (PeerNodeResponseObject, error)
+	// PeerReadIndex Say how far the metadata are
+	// (POST /peer/read_index)
+	PeerReadIndex(ctx context.Context, request PeerReadIndexRequestObject) (PeerReadIndexResponseObject, error)
+	// PeerState Say how this node stands
+	// (GET /peer/state)
+	PeerState(ctx context.Context, request PeerStateRequestObject) (PeerStateResponseObject, error)
 	// ListPlugins List the plugins
 	// (GET /plugins)
 	ListPlugins(ctx context.Context, request ListPluginsRequestObject) (ListPluginsResponseObject, error)
@@ -4362,6 +7227,169 @@ func (sh *strictHandler) Backup(ctx echo.Context) error {
 	return nil
 }
 
+// ClusterStatus operation middleware
+func (sh *strictHandler) ClusterStatus(ctx echo.Context) error {
+	var request ClusterStatusRequestObject
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ClusterStatus(ctx.Request().Context(), request.(ClusterStatusRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ClusterStatus")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ClusterStatusResponseObject); ok {
+		return validResponse.VisitClusterStatusResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ClusterJoin operation middleware
+func (sh *strictHandler) ClusterJoin(ctx echo.Context) error {
+	var request ClusterJoinRequestObject
+
+	var body ClusterJoinJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ClusterJoin(ctx.Request().Context(), request.(ClusterJoinRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ClusterJoin")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ClusterJoinResponseObject); ok {
+		return validResponse.VisitClusterJoinResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ClusterLeave operation middleware
+func (sh *strictHandler) ClusterLeave(ctx echo.Context) error {
+	var request ClusterLeaveRequestObject
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ClusterLeave(ctx.Request().Context(), request.(ClusterLeaveRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ClusterLeave")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ClusterLeaveResponseObject); ok {
+		return validResponse.VisitClusterLeaveResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ClusterForceLeave operation middleware
+func (sh *strictHandler) ClusterForceLeave(ctx echo.Context, name string) error {
+	var request ClusterForceLeaveRequestObject
+
+	request.Name = name
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ClusterForceLeave(ctx.Request().Context(), request.(ClusterForceLeaveRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ClusterForceLeave")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ClusterForceLeaveResponseObject); ok {
+		return validResponse.VisitClusterForceLeaveResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ClusterRecover operation middleware
+func (sh *strictHandler) ClusterRecover(ctx echo.Context) error {
+	var request ClusterRecoverRequestObject
+
+	var body ClusterRecoverJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ClusterRecover(ctx.Request().Context(), request.(ClusterRecoverRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ClusterRecover")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ClusterRecoverResponseObject); ok {
+		return validResponse.VisitClusterRecoverResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // EffectiveConfigs operation middleware
 func (sh *strictHandler) EffectiveConfigs(ctx echo.Context) error {
 	var request EffectiveConfigsRequestObject
@@ -4379,6 +7407,171 @@ func (sh *strictHandler) EffectiveConfigs(ctx echo.Context) error {
 		return err
 	} else if validResponse, ok := response.(EffectiveConfigsResponseObject); ok {
 		return validResponse.VisitEffectiveConfigsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// PeerCommand operation middleware
+func (sh *strictHandler) PeerCommand(ctx echo.Context) error {
+	var request PeerCommandRequestObject
+
+	request.Body = ctx.Request().Body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PeerCommand(ctx.Request().Context(), request.(PeerCommandRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PeerCommand")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PeerCommandResponseObject); ok {
+		return validResponse.VisitPeerCommandResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// PeerAdmit operation middleware
+func (sh *strictHandler) PeerAdmit(ctx echo.Context) error {
+	var request PeerAdmitRequestObject
+
+	var body PeerAdmitJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PeerAdmit(ctx.Request().Context(), request.(PeerAdmitRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PeerAdmit")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PeerAdmitResponseObject); ok {
+		return validResponse.VisitPeerAdmitResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// PeerDismiss operation middleware
+func (sh *strictHandler) PeerDismiss(ctx echo.Context, id string) error {
+	var request PeerDismissRequestObject
+
+	request.Id = id
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PeerDismiss(ctx.Request().Context(), request.(PeerDismissRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PeerDismiss")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PeerDismissResponseObject); ok {
+		return validResponse.VisitPeerDismissResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// PeerNode operation middleware
+func (sh *strictHandler) PeerNode(ctx echo.Context) error {
+	var request PeerNodeRequestObject
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PeerNode(ctx.Request().Context(), request.(PeerNodeRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PeerNode")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PeerNodeResponseObject); ok {
+		return validResponse.VisitPeerNodeResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// PeerReadIndex operation middleware
+func (sh *strictHandler) PeerReadIndex(ctx echo.Context) error {
+	var request PeerReadIndexRequestObject
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PeerReadIndex(ctx.Request().Context(), request.(PeerReadIndexRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PeerReadIndex")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PeerReadIndexResponseObject); ok {
+		return validResponse.VisitPeerReadIndexResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// PeerState operation middleware
+func (sh *strictHandler) PeerState(ctx echo.Context) error {
+	var request PeerStateRequestObject
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PeerState(ctx.Request().Context(), request.(PeerStateRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PeerState")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PeerStateResponseObject); ok {
+		return validResponse.VisitPeerStateResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
@@ -4754,80 +7947,112 @@ func (sh *strictHandler) VmProfile(ctx echo.Context, name VmProfileParamsName, p
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"xFzrc9s4kv9Xurj74a6KI8tJLpcoXy7jmzyu8nDFmUxdTVIxRLZErEmAAUDLmpT/9y00AAqUQEtO4smX",
-	"3Vgi0Y1+/vqh+ZoVsmmlQGF0NvuaKdStFBrpjzfSPJOdKO2/CykMCmP/ydq25gUzXIqjf2kp7Ge6qLBh",
-	"9l//VLjIZtk/jjYHH7lv9dEzxutOYXZ9fZ1nJepC8dYek82y9xUqBK5BSNBdUYGpuFhOsus8e4eLTuPf",
-	"wsVLAwUTQhqYI5RS4BMQkjiBimkoKiaWWMK8M7CqmAFTITSoNVsiCNagJoZ/F6wzlVT8rx2uDV6Zo7Zm",
-	"fItfs24xm2XaKC6WKc7eSCgUligMZ7XOQSpYKSmWIAVRvc79aaS5E1nXWBhHvlWyRWW4U+pCIZaf52vj",
-	"/5SqYSabZVyYhw+yPHDChcElKjpY4ZeOK3vYn4PXP/VPy/m/sDD27ieyE0m6hf0iuuoYAfdc6ujfFgss",
-	"DL/EEykWfLlLopJEYCi4Pyo0FSpgXntg2AVqQDoMmAEpCpxsLj6XskYmLMELXCd0k2dS8aVTIIqusUyX",
-	"uGBdbbI8W/AaszxDccmVFI1Ve54tarbM8qyoO21QZXnW1p09Ic+ELDG67IaGlp0qMHkdhYBXrDD1Oneu",
-	"wjQwsISBiRK40VBza7rYtGYNC6nA86eje25IXbK6w5QRDhVjpREe7mXQM5qT9FNqC+62oy7vOPsphwdT",
-	"p7/B1SnTeiVVwuba6Jve0PsP86zh4hWKpamy2XG+h4n+tSQXssQzw0ynU4bftMzweZ3Q5juskWnUsKqk",
-	"Rnh6+lIDUwi6lRcorLbwijWtfTW7N7k/OT7O4f5kOjlO6bGQylEc0jhVskCtpdI5zNfwpZOGwYrMyISg",
-	"KwW5QC+jUnZzsmNPRHTN3PpqnpXMsM8lV0nHCISlSvDxijfcgFyAbFGQuWqyVy2LCzQ6hynwBXTiQsiV",
-	"GHAzFprybCl36TyXoJxYc9BrbbAhMkwVFTdYmE7hULBLeTy593DyyHpNd3XEmjKmtrldzbVBge5u3GCj",
-	"92Waty2KV/4te4I/kinF1vbvBhup1rtX+NWGVysq9wDprSbx7ertybfIjcKOjV+9ELD5cvU/x/f+ezId",
-	"M6+uNbzBzxoLKcrDckeeXaLS3CXnpOXbS75iBa4o2cdamU6OJ9Nsn1fSRTZk8tjbyDx2+I5MeGiwwYF6",
-	"tcQaTzn9QLs7bs/KUqHWQylPSbzT2fGjR/dTMrYYYvhG88WYmSlawCuDSrB6v0jsGXlPP8X5KaUfy/vA",
-	"lLcuQLk28vMoMw50+XX8HgdxGh+WB7Iptrfd5x3WkpUpsKGib7bzJzOwYhoUshLYknHymV4GO1cZEt26",
-	"QU8nxe47NIwLLF9v8tyWhM3Ai0pm8BdrqynLWCjZ7N7mpOYoDHDChQuOyvqTBaVtN6+5rlAlM/4XqVNI",
-	"LM80/wvT3xjZ8mK/St1jjoI/zvOe2+veJKbTpIx6xRwUcLdFnjAaIw2rD8Ch7rlgGSnGz4xUo1m/B9hD",
-	"hZ3xvyjmWZBGKfDAgO2wa+LAE/cFcGH13hx6nGwabj63/zWN4/nw5GdKNmRLC660CehZLoDBUsmuBSPp",
-	"Gu6sHBosORO5/ZhBK1feGFfyQGQReHr8OJlj9r2YuMFzyyblUS8+WCluDArQXBSURkEbpsytpGZSYeUt",
-	"uZ1GVxbyIBWD5W3PvkVplmdlp9ic19ys42pkodfCOqF9UF2SFcvFIllmoFJSpaLkGgSuQm2rwdhrVewS",
-	"rXrnVmxSYUlYVbny/AmwubbBaFXZSsRUuKavhTTJGOQKkgRpxU1AhmtReNILxuuDZUnmaY37RnfxZvz9",
-	"huvJPX58oL3W/BI/j8QHSk/a8LqGStalzgG14Q073JAadjV2eI/ArbtOqTAU28h//OBWyYZrHOGZCWCF",
-	"haA1lkss+66I7tQlv7Sux00FPG0LCr1jjorF+y3la6uohUIEWZeobhVGNS6b0OrainbhlMRLhi1TPt+j",
-	"dFbXfYTREhZMHcrOWhTjAfg9b2wlSAk+Ed3HDYz8Jn2edycb+UquLwgJNawkt75AbF38sp96jRx0k63U",
-	"GUWljdnkPiXGFjrwhUg7vczjmLsJ9Jt0uBs3w+23hLtrY30EiuNF7MzJLJlMUylw8F6xwmIaW9t+H/Ir",
-	"CON95mUSnha+ktuurpiWAuyXaZsuucIiwPeQN6ifIzuTzBRl16ZrgYZrnXIPd3cd5dqaC4Q5LiSVsNbO",
-	"0CUI0NXhtWtL5w7lEX+NmG5OjIJeRaAxfbkAiEc8n6A2W9siIC3nMdgcno1LvdPff3318uzF3gKPmSy2",
-	"Cn/lWKf+hJRdfnidasTd0IaYOB8eNLSoucylOBSmVMjaAx+tmTafi7h9fZiXCLzq39u9yQtkLVhdAiOA",
-	"UlSwZGpuExRhNU8O7CkHmqET6aESaFmncTzUP61roEc0GLmkhvWBsb513b1UCNBUFrprB1t1T39Tr803",
-	"1RKe/pxfooA5Ky5sGiFUTX23Q7OgYcXFoYLsy7cEBrGUVSesidC4ZhEqmFux0yXv+Nap28Utm7VAqoBv",
-	"IwNao/mWjBm06Kl7j+lFEwk/7wvTYIBbtp8P/HPb8lIhwRbPZVenmlhLqWRnuMCR0Fkzg6JY31xIvpAr",
-	"qKVYwuY0WDFuxWWkVVh+Yz12A5AO1G9dMrZ9T3yk21EpZKU+oE0QSWjz2oBAWkpp7nfVszMK8a3JjdKS",
-	"72gsOsXN+qyosAkNyYaL3zUmyr03rHGzozDkIFQrgF6BTrtoRE0Wyo9MU5PHk62Mad3IkotFoiF/IoVR",
-	"sqbWv7AOU+LM4UxrasxIpUGgrSaFjcCcxnU+YJmVhFIWncWFtqpggi3R/uFmJRXTE3hfIZXbTJQfxXnt",
-	"u8lQmPrcRncGLle6wmfyUXwUL6lE16gunQ1u7qlBCoeOma7mkqkSQhM4J/6ojFl0dQ2KLyvTP1/4S7pp",
-	"hgfsUDLDwOVlqdYgFx+F/diKIPd5SIp6Tc+ygkaf4eb2GSiYoHHJBH67RLWmMrhzrf/zrx/DYOxjNoPJ",
-	"ZHJ9PvkoCFMXKFyh5vqw2dOWFRX+cm8yJePmhvBG6Ls7Uk9PX0aN9Fl2PJm6xy191vJslt2fTCf3KaSY",
-	"ikzqyMZ8hwuXmEi7T6GQ7TqUSL5n0KBhVi4zJ/Acokm+zmHO7P8WNOLtFH2ag5uX2uAQegPRMHwCL42r",
-	"lkFjodDomatluAGmaURqzdcZG5fiZWmxjeM8H2483JtOb1gzkIVB84s2ClkzHN/3IWfOBSP/3DvQt1br",
-	"xEc7Aw+mx2PNzZ7Do8FiAb30eP9LYX2CwkLXNJY/65Tt2q8vOHVYntlS2yDzOnz0yb5z5HShR7XsTPMC",
-	"1wPTJUexf9HE2DqEG7lP4MwpyQ06DVN6Vztbo359Oz3troMc1Dze3i/Ybf4nlUj309+qxIFSXnFtAEmc",
-	"TmoUcdywz0Bho7TvpQdVncR+4vXlnGWfvrxLkcq4hnnH69LHJMtBH3Up/mlqGXWiROVxJC74FZxj8+Xq",
-	"8znNJ22o2VWkvdGp5+c7dXiT6qKB1oiWvFB+nJrM5tBIH29onyNWw9FXK5nrIzcqIogldUIrGyZpNKV9",
-	"bz1SLzCBqwk8DY8Z32q2CNRNzexfvh27qwo3LTsNmyctU6xBQ+PsP3dqd0fBcp47T5aK/l92xiufpmaC",
-	"9ilMlYWRX5jpbTCLUR3mkRpv3rn4tGMkD24WVSd0mOL9hCh6ZmQLLDBDPWuLXynzWKbSlrHPFN6R/imS",
-	"sgbLsCthD5wFqIBag+pq1LmDHxazL6zzbBoT/fQ6DwglsiV75gT+8Cql3bWdo+lC26fnNqeevXz+4vdT",
-	"KCXqCVDttVmbo8GqNRfZ1aUHdqDQC6Y30CCttbYHcmo6PiFq0gJAlx4M82swKVPeZ8SuJpRbk168amvq",
-	"mTnDJBP+0iElbW/DFptmeSp9hE4ZK2wFFouF6q5BLM73zpI/3WFE7GfjiXg4mIH/FL+xFh6b9Z6MZq1H",
-	"+hWyEY9pLe7XKZxpkxPzUMsVOR3lM+DCyB6UPHULdJuYGt4IjX2/B5oyRsecC3qoza+yXN8dihxG1utD",
-	"42UvDe57GD5I/EQI6pV2IApVfrTvrlejSfRln0m1ROMCWXh+M8N0O3bUkdXQMFNUfrxdG1RP4Pwf5xTQ",
-	"KJ/6r92zc6zlCs7/efb/Z0fnuwZwUiMTYfNgX1B66g71VPskuhWB3Lc/NI/+uNASVnwTkeWFXNkafe03",
-	"1Fao8KeYljOEXRuIzKtX2KfrPI2T3wqEli375umuRfkqX6qy71hw5a1mAqduMKD7NmE/5djFyIeazzu5",
-	"0jantUxrkJfjFiQXC43DLBaWlGdT2nzljc1l01RvMkm1H3cscYwo7SimaR5PpzT5c1SPp9NpzMVxgou7",
-	"zY7RztFYxUAX/VHlwoGmaCOdRq25tJVDP+S5vinqndRSe/RWSCFc6zeoy/e++GKwNOp6WQsfLm2l4Yk6",
-	"sK+7eU/AocAvHXaJ8u5/lWzP3Ju7lpuoDuKp1Z2XCOFKXMOS1hy+PRA92P9S/2OZofJ/Exb+6l5GQede",
-	"ajrovF8jS4aiN1SI+eZcDm6l1a01uzXPDep3vUWH/xvukA4NQyxzefQLAV8c7Co1Wma/QxeMqIw4oKDp",
-	"9Q9wwDO2tskfmNArVCPleo8wkwogyHyB2Gqg7Ya6Ny9XXXHlXETnG0+3oi6xZuvI62dQyRVotsCtjRlq",
-	"tXCd+wUy43+mErrRXF/4/rP/2pVeryNUZzMMF37FZqjReFPxDlUakxnRKUH7H9QtO7OidDMjqShLB5WQ",
-	"pBKBNlK3UawYV7dN/f939vYNuJEKrUohKypwywe5+8PGFqNBrgStNuTQCcNrF3ZZXaOCIh2aXRONfJj7",
-	"NE6leIjWVHcTTJxLU/V7dwRKR3EFPA1UCd+7JpKREnQtV/UaaE9D+xvoJ2SIhNU4AZlzt8dx3scRvDJ0",
-	"rV1zot2WfUjlfZR8+vXkMeAQ54XxH8Xl3wamw07yLQ62zNfS1n2G1DR29Gaal4A8DweQ59HDBz8Y8lz9",
-	"IsrbOehgKWkU9vif40iBEL9gzZ3M3hnFT0D1f/Q1m2fSbSOH8Z4CBkHXI2mWJk6hIxv/OqztTLKcpLzh",
-	"0qdaStpB5MY14WQdzUtDG1ZfIOGqRAxGc7r55dl+qPQjGqmHtCNumbWjn9t9TzsiFpxG87dhs+/r9qJv",
-	"+49Nyce7F5fNaK555lJiiLvPZdhhmcCD6ePNOvVmOlA4ULvp++9a24fmLhP9h9d3lN+/Tz2U0fwv5qJd",
-	"k9DF3qxMJBHBZXO0LMZbjP4n1bpfHBNyRUcvab25E9TUduRTu1DfpcyTfrnnDrs6YedurGPMDa1dlz9p",
-	"Xk3sBemPqrBVkvrKPsjfsJrgn+y7O50QXCzDitwEzou2owUSGkIQSqMHl7Tt5jN/Hk8sdACkjbRw/nCV",
-	"U+4SdAr0m0M9g1zDHC1rI9OQD82pe/LH5JUw4yjabrOIxupa0lZ171dZns1rWVxkedZ0Bq/69adCITOp",
-	"H7WPwCzKYS6T79z9m3DXcQy7Hu7DXDtMuR9GUGdYqsaB6fOltFC6htYydu7AdQ7HVnH33PN+czTFbYnz",
-	"bjneigus3tvTlvv0c5dVepX8BO9/zy7Q2Ye3823nj1beyPCjZbc/P1nJ0bLXaKESuiFO22ExrOK6X4OY",
-	"RRth/3H8aPro/n+GOm64+mWNoFN1NsuOWMuP6AfKlgHP8de0ZGnoGnozDSsqX3h5C6Jr7prqB1o96Vdt",
-	"uAL3n2WIWwXxL13dRmzJ9UV09nDgtkvkLC6qHRUPv6NDepydaB5vdz6j1/rOZ4Ls1hSP/iMXq0rWsVx6",
-	"lHX96frfAQAA//8=",
+	"1H1/b9w28vdbIfS9P54HUNd2kvZa55/z5a5tDk1ixGmLB00Qc6XZFWuJVEjK670g7/0BZ0iJWlHedRKf",
+	"74sChePVkqOZD+f30B+zQjWtkiCtyU4/ZhpMq6QB/MdLZX9UnSzdz4WSFqR1P/K2rUXBrVDy6E+jpPud",
+	"KSpouPvpLxpW2Wn2P0fDwkf0qTn6kYu605B9+vQpz0owhRatWyY7zd5UoIEJw6RipisqZish14vsU569",
+	"hlVn4D9CxXPLCi6lsmwJrFQSnjKpkBJWccOKiss1lGzZWbapuGW2AtaAMXwNTPIGDBL8q+SdrZQW/55Q",
+	"beHGHrU1Fzv02m0L2WlmrBZynaLspWKFhhKkFbw2OVOabbSSa6bksOs1FzVf1vAgrGJSbZ4y7vgFmklV",
+	"AlJpK2EckazmFnTuvsRKxYRdZG5Rv5Mj5FndGQv6X4qY02rVgraCsLhSusD3KmHFu9pmpyteG9il6idx",
+	"DaxrSTrCMGOVhpI5cC2yPLB5qVQNXDquOTpp2XiZM6SfqRVKuCDCchTx3yplrH8zYLwsNRjjnhTWhCdZ",
+	"q7TNmXvy1P3otoYb3rRONBk0H27+dnK8cP+dZHnWCPkLyLWtstOTfIKEPNPwoRPaQekPIvdd/5Ra/gmF",
+	"de/hmfcCmiXoKfs8ndM3fTUlfExtIPT028d/Pc4m9OVZqTbyvRGySPDx9wok8gnZueGG1dxYVgHXJVMr",
+	"t9NK6Ybb7DQruYVvrGggtYkop4s/x9Ngt0FMBLmGl8Cc8K1hK6GNZcZyeqnJqn8qIemIHkZFDddQJ3no",
+	"9l8Bt50GwyyCz7IrqTYm2lhIC2vQCDveILvmUTHZXKs6idSVqmu1AY0aihSS5SW3nHFZOnV6rSyCH2TX",
+	"OAzVwEvQWZ65DzSKgFaIgBVt20npfhyUVHR6rkEbQQplTNZrqIEbPEG/8AI2qMv3gVuUmedM3gN22COw",
+	"33NioOyW4/AaCnWdOg+ROonJ/tmxUDmNZnWX1Bg7JNM6t1BwYbntzJQAf+CmJLzkza7imaqPok6eRGHw",
+	"dbeILC/thsuOu8eN5VYUWZ6V0iQl7XFxK0V4jhHf7mnzlPGlAemsoajdB70Rl5A8cQ3qJ+SAsNCYfQZo",
+	"rNY+9Styrfl2Xn+/GZHKpdmANkmCpLJJveWNu9dbqEyUzplw6pKVCtKrOR6n1SAaxX5FYRhnxAvHWT6Y",
+	"mH6v/mFEpNNPaEU3wlY5c4oLrSo5Ag61/AokU51163nu9xAg7uWZW9xRSpqPftLQqGsoE4jYgXpArOd5",
+	"DLfw4oN8kydC1TUUlhTuznHUAOX75db2p5O0sZD2uycJBbp7CqOvp3fuZHLfwn0Qqba5Dei51NL/XK2g",
+	"sOIanim5EuvpFpWy84Dg3qVE8RkGuJizXkoWMw7LFWwTDmOeKS3W5DgFsQdPKc9WAhUmyGuhlWycW5hn",
+	"q5o7+Q9ibevOrZDvOhkRvFWnZ8y8BgY3vLD1Nif/nTuIu43RDDlQ18L509C0dosA9/SlT9I1rztIecZj",
+	"wThuhId7HvSE5sj9lNiCYzsRl/fm9+8cHkyt/hI259yYjdIJzLXRJz3Q+1/ezR3sv5akQpUwa35U03Ir",
+	"limXwttuwzaVMsDOzp8bxjUw06orkGNj9GjxeHFykrPHc15LoTQk3M5zrQowRmmTs+WWfeiU5WyDMOqN",
+	"iNdig2umumUd+WWyC0bBeTvvS6GTByNsrHSCjl9EI0hltiARrgbxalRxBdbk7Nip/E46V06OqJlTTXm2",
+	"VtN9flJME1tzZrbGQoPbcF1UwkLh/MYxY9fqZPHou8X37tR0N0e8KePdIqMtjAV5F5P6qgX5i/9WyqI2",
+	"0ChyIcav8HenXh2r6AGUW43sm8rt6efwLZjyXZ/40V/nneKudb76ewOFkuVhtuPuXutA0PHiZHGcHRSk",
+	"xY5rdNoQHhO6IwiPARsOUC+WWOKpQz+S7m1hYPxS+N/pyfffP066SJNYpflg7aktWgY3FrTk9X6WjL36",
+	"FOXnAPqsbIQJspkl/VYNmWdFBcXV/lTBK1lvmeFbB180xg7JqqtLdP/RnRIybYMpGt1DRh8szkd/e1aI",
+	"cPo1AqdZprdtLVLekZAl3MxZe4xPVNOgtrRcloYJivVrtT7wxKvOFqpJmKBjzCjl7ITBjTBODz9iUlm2",
+	"Up0sc/aYWaVYw+V2sd85pLcYNptjw/PwtjNMuKtTSl+c2+2lV3a7UaEImdgpt2rFy5NxsmLWIuKz397h",
+	"4UOfbfjNezSTB+paUlvvrbK8vttXQs73EMvhz1Miutscnt3xBjq5kOXmakYsn2GC0sox7J+wDu49dng5",
+	"5lOgMBZQ3sMpYCeIusfHHDovQhw7q4MnHOKDFtnJqagNW3FUr5hDVw3cXVNg1JBIAdKaIUfvQmm57ZOZ",
+	"SrJSmKvbdPjBSZDdZCM9N5vqO8gMNH2ydvJWArVplBcQLqqvtyHR7L2qRD577ihoVSdSl78LWzk/vxms",
+	"H6Yaop0xkKu4qULstqmcaQyPb9wKUi1VuU0HcrNGLM+2qtubuzFXZjdd4vhveDPKj+3J0x2aWuxTJQQ4",
+	"z7YB3URz8thg9Oxcr5EnvnOAMFWQzqWOuPBx3g07yNGKF8vDtimyd73/1+BUQ8ob0NEniWzZhhumgZeM",
+	"rzn5TT0Pptp0tOnOG/T7pMh9DZYLCeWLIUzf4bA9XOGvtGqmb/MMlSYTeOBXYoBc2y1rYaoR3obFPqgZ",
+	"+2DEvyH9iVWtKPaLlB6jHfxynvbcve5tbDpP8qgXzEHx4i7LE6DprfseQxcsF+2bIvzCKj2btOjzg2OB",
+	"XYh/Q9CLaPkOtCmUekss+Iw+8FaqOXQ51TTCvm+/PY59gfHKP2rVUK0IK1M++YcZ4LVWXcusonIcrpWz",
+	"BkrBZe5+zVmLVR4Hxo06MDESaPrhh6R/su+LiTf4yZGJaQDPPrbRwlqQDEuApJtDwe1grtmUWqGymoG+",
+	"mNs/e9e175BZzrOy03wpamFHZZSV2Up3CN2D+hpRrFarZJYUtFY6pSW3TMIm9Av4MmHFr8GXnHytmmtg",
+	"mloepuWVLX4sVbqeSfnUxNZa2JDY2srCb73ioj6YlwhPB+5bj4uH8ZcD12/3ww+HhjDiGt7P6Ac0T8aK",
+	"umaVqkuTMzBWNPxwIDmfembxPoHojusx5rXlbuJyfuFWq0aYuQIUl4wXzrOsoVxD2XeamE5fi2t39Jzv",
+	"JdJY0OAP5ixb/LlFe401Jg3AVO3c2ruoUQPrJgStO9ourJL4kuXr1Jnvk4y8rnsNY5QLIA4lZyuLeQX8",
+	"RjTATIsGPqHd5wGG5ya9nj9OTvO5cAM9IexCsIpdAfhmFPdbL5GD3mTHdEZaaYBN7k1ijNDRWYik0/M8",
+	"1rmDoh/M4VRvhrffYe4UY70GivVFfJiTVjJpplLOwRvNC+fTFFdgv8zzo8D4/UwMWCRryq+BGyWZ+zCN",
+	"6VJoKIL7HuwGlqNUZ5OWouzadCzQCGNSx4Pe3US2thYS2BJWSvuAaQNkIJipDk+9t7jumB/xxwDp2sqs",
+	"06vRaUy/XHCIZ04+utp864KANJ/n3ObwbJypPv/17788v/h5b36a2yxGhX/lWKZ+hRQuf3uRqiPeUkVZ",
+	"0Bke1eOwNi6UPNRNqYC3Bz5ac2PfF3H1/bBTIuGm/14irwO8ZU6WjKODUlRszfXSGSj01fx2zK1yaD4Y",
+	"WXooB1reGZhX9Wd1zfARw6xaY4r/QF3fUnEypQIMhoX02gGr9PRnlQp9yi9x0n8S1yDZkhdXzoygV41l",
+	"w0OtoOXF1aGM7MO3mSYY3UkHEUy1rUIEcydyuuQ7viJx+34icQ1M6eDfRgDagv0cixmk6Hf3J6ZnTcT8",
+	"vA9MAwB3sJ+Pzucu8lIqwQXPZVenanBrpVVnhYS5ND+3IIvt7YHkz2rDaiXXbFgNW4egdHDRncxvjcdu",
+	"caTD7ncOGdu+pD+T7ag08NIckCaIODR8bbRBmktp6qfimXRy+MrqILTkdwwUnRZ2e1FU0ISEeCPkr2a2",
+	"a85FXKFHg7LTDL/COkPaCJMsaB+5wSSP37aytqWuayFXiX6CZ0parWrf7IX50lPyMx3UuFXaMAkumpRO",
+	"AwsscHqFZTeKlaronF/oogou+RrcP6jVo+Jmwd4M1b238rL2xXBW2PqSsrFkKynwWbyVbyUlrQ3oa8Lg",
+	"8J6GKUr3l9xUS8V1yUINO0f6MIxZdXXNtFhXtn++8C9JzRihaICtrWSXld4ytXorh+5fskOYKcf27AI7",
+	"t0bdiwWX2O2xYP+8Br3FMLijzoXLj29DX8/b7JQtFotPl4u3mB8WBUgK1CgPm521vKjgm0eLYwS3sOhv",
+	"hLYB2urs/HmUZT7NThbH9Ljbn7ciO80eL44Xj1Gl2AohdeR0PvmFa7Cpht9CtdsQIvmcQWj5PSWG5yxq",
+	"+Tc5W3L3/wI71DqNv80ZtXsx7Nyj3EA0YLBgzy1Fy8xAocGaU4plhGXcYIeXgy+BTSj5vHS+DVGej6dI",
+	"Hh0f3zKPoAoL9htjNfBmPJfQq5ylkBzP594hCYdaYh9ORDw5PplLbvYUHo2GNfBLP+z/UhhJQbXQNY2j",
+	"zx3KdjvqwMay3No4JfMi/Oqd+85R1P6blPIbXAV7KXeagZnv8p60t1INCmNadw4Udej6E1Yph+9SbUKe",
+	"blNRHDqW4Lhp+U6CvNtgyXijGVH25Z0HkOVFpTYx2yNRetrHkjz6M4ytKGP3FbWcBjVXULIlFKqBaXWr",
+	"r2Dudl0Lg0MoJYmVukbVtW8t7hv/8WvchmVOQ8kQnas1epZdu2A4nWFUA0tVbtG78+rE/Y4qqj5JkrNL",
+	"7HS/pCEDhX0zRi3Y2Zi2uGZJah2ngUz4Wg38GpwOwfz3LP5wBIiMNBj7d1VuvzbwcIdPY0/A6g4+PTTm",
+	"d9vDHwT8jju7OIwHu/YeBpTznU9DhV1ECOeNr6t7HSZ2GtxHU1nuJKwVoNvATQRA7xwhDql0HU4Imjdj",
+	"+da4FXPcDty+fU87WwnpdnahT+0ocSSoGl0bd9RnsfsLvvp/DYxqTEY/AIaQD3fSoN7eHX10Gu4ToaaG",
+	"1DzFjy5OjBC0EXXtg8aGPIAFeyX9h7qT2EHgayqnvTC9NlpunXqEejUr0h+d6gtybbnmDVjsuP1j4vQ7",
+	"khz5WP+W2Nhtq9B6cDp0+sQ6J48Ef3vz97sJrJ7ccrhomNYbFi63rFH6i7DwZP+X+pHhLwPPG34FjLMS",
+	"eOknMSfnfi+cdDT7ldRChKKgLHw1zrBaGT/Yy/9U2rf8OAOK43I0m7NWqqQgKaHGel1U99pnZJ2pEepp",
+	"POCDbpwG2rvpjGUS1VGP534ZoRkpsN/HE1c8dCQRuj3YZyEdBuPu1ciGTf6r7SwKyZkQNDUPoipfENpH",
+	"Th8e3hKIvnmsY0hnZsMIinCvYDQjO0AS52ac00aDRwt2QbEejXtYTjNzYwDtDDx9cZRwUA/K7pTVtIco",
+	"KWR8v8+W6dicCWMZIDuJaxRW4emzrOANMN+S00sqDre9vFoAfeTzKuZ2/8gfZ2o8Q6/GN1v7mG/wxlBr",
+	"gSxUGeKCEBGGTj1M6ZwxDS1wC2W/lMM/PgplCCupMcWKBhbs2+PHrOFbtoThq3yFMajfPugcQ53ZU7Sc",
+	"A+hntNvBuuYLUwL/OUUTN8/PhbARp+nJxd2VRZ59e/z4IPT2F0DE+crs9I93MZQdydsYUGo+aeGnOQfw",
+	"RgO8aeyeBUAtt1GjLHaC+ORcD1yDHr8DqJIL9hohhkEnmrCK66YGY9KgOisbYe/JfI0nUQ4C1R4/bCea",
+	"e0Dhe8+KCJNe9FOXal7yRx9Featz/rkASIr5H8I4Oezzu1NXQcy44KJ8EAd88Vku9L2J/lZ/OiH8MJuX",
+	"9DJ+5IWlDDIavKGMH8QwletLyiLcq2rGPW5x/xZfncMXOE3mq6a1MBY5QUg3Fc5w3MJjDbx8348b7fcM",
+	"gpF33hyXDL/Zjyeo9RDRoNtC+TwbWpFGjWV9/wiwgtd17q28sNTHZLrQXCJCI513llOifQ28fO5nru5V",
+	"vrTJjICRG/cj4coPtIzvWtFwu3T7qyHSVR2MHMm/pMKlU5/0b9KXpEbIv1tu48CxVuoKo1IeD0RMBXPh",
+	"72i4V6HQJjNCQR7cn1CGqIkGEucFgqWvfWGTL5CFcGzZibr0FUbKFfoaqj/pwuask6XPxbcaVuKGXULz",
+	"4eb9JQ5Lh7zQWDIusDj39NynbIbxlBnheKZ8vWjJDotGkkCtPBKDT/gd0eDH7brPywRbAnynfBRlMS5h",
+	"4yId/1hfMlGW0QzMrbkRmn05D9dg3Opx0FMo09xXOqji4SwrCf+Bc4CBVZ00YSbnIepoVrWMB2L8sLBG",
+	"S4JEpZGxDwqvUf7oYvAGynBxg1vwNBT+wRimuxpMToYNtBUrd3gG/6Qfpc9Dv0GEJbfmgv3uRYq3+02W",
+	"pirczuo4Mnfx/Keffz2nm4IYdlINt+XhmJSDCw7QUZsG0+AZ0wM0cGtr3IIC7TZlDX1RjWs/qD4H5X0g",
+	"pg4vtTO3BTdtje4eARMh/KGje348hp2Tk+WpLE7oe+V4RVXMFuyiGqVE8r2TYe/uUSP2k24JfTiaaHuQ",
+	"c+MQHsN6T2LJoUdpuO3EtDUv3GrTrhFnnLhvnKCWpQ7tGQWIITd4Rrf5DDo1fCO06fsp3BQYibj/kgTQ",
+	"k7l2i5Cf936VVxIP2FDihXZgT4n2g3p7KmdrsKTIwvPDRBJd+IP91YY13BaVzwnWFvRTdvk/l6jQ0J76",
+	"j+nZJdRqwy7/cvH/Lo4uU0UH4DLMEe5TSme0qN+1N6I7Gog+/ap29CtWIPx9YwnN8rPa4MUVvnKzAf0w",
+	"5VkCwhQDEbx6gb37lKf95FcSWMvXfSv0FFG+j0Dpsu9mEdqjZsHOqc3f9E2//czC1Ec+FD6vsQlKYdsl",
+	"9hLMIUitVgbGVqy/MOYYr+ESjbNlx6lO4+Su/fDCGuY2xQuT0nueHB/jHA/tenJ8fBxTcZKg4n6tYzRB",
+	"PBcx4It+rXDhQCg6TWcAU7Pm6GM/snFrSvJZrYz33golJTVyD/kvmvdejW6wokB75dWlizT8puTsm27Z",
+	"b0Be4IcOukR49w+t2gv65hS5ieggnkG59xAhvJIwbP2FfSJ3SmyOhP9P6dxf0/MoyNxzLcTsph8KT6qi",
+	"lxiI+VbbnNENKlQMo+sexlnJ3Pv/jSBPB0cb6HKh4bpCHxxMhRrdrHePRzDaZV8W80sPICUuVcgppoOy",
+	"3sNMCgBd5iuA1jCcVax7eFF0JTQdEZMPJ92xuoSab6NTf4qpHMNXsDP/iqkWYfK+N8x3P8p+8jL0utLH",
+	"FHq9iLw6Z2GE9AOzY4nG9w7co0jjbWZk6lPoX0esoYkVRefwH0SCnEoo2kjcVvNiXtzO9P/r4tVLRgMS",
+	"mH8EXlSMRglz+ofTLb71tBZOqVI7XUg0g2ZFWjVTEg3PsPBmHEPxoK2pbuncxKWyVT9Fj07prF/BzsKu",
+	"1BhGSQSlmKnVpt4ynLo0/g3MUwQi+mrU2XpJU5mXvR6BG4uvNYUTTqru81TeRManv2xkznGI7cL8nw3I",
+	"P8+ZDjeM3GFhLEQoF/f5boGZpYfZnITL893I5fn+uydf2eW5+UaWdzugoxHjWbfH3w2qJLD4Cw7uCHsC",
+	"xQN49b/3MZsnMtwuTcM6mnEWZD1jZnF+JGRk46tq226mhc7ZDTKfeq3wRgFhKQmn6mj6KaRhsdCxUoka",
+	"xQXY8+Ea3P2u0tdIpH795oH47t8vSUfEjDNg/3f0bV6AT/vPzbzNZy+um/n68riq/JMKE6kL9uT4h+Fy",
+	"lKE6UJBTO+T9p2j7rblPQ//bi3uy718+1BKu740mR0MWexiATHoE183RuphPMfr73U0/Bi7Vhprz8bKS",
+	"TmJSm7ZPTTZ/kTCf9aO695jVCRP0cxljYfESlfKBps+QvMD9WRG2WmFeOeqznxk09E/22R36exth4H3B",
+	"Lou2u4xmM8IcEk0YecufxxULExzSRjl3/nCRo+3yTYf9HHBPoDBsCdjekK6G/Nac05Nfx66EGkfRdsNY",
+	"Oa9rhXek9Ocqy7NlrYqrLM+azmI/BA0zFxq4heRfXEj3ezgbRpZ88u6f5XedxG7Xd/t8rnx6O2/4+xR4",
+	"VyQ605dr5VzpmrWOsEtyrnN24gT3iJ7390CkqC1h2a3nU3GB1Ed70nLvHnb0tBfJA5x+39zV9jjfPfzj",
+	"/onR6Pof7xzncHR7NlAJ2RCSdhjzrnColNogTqP57v9z8v3x94//b4jjxoPcDgSdrrPT7Ii3glrLHAGe",
+	"4o9pzmLRNeRmGl5UPvDyCKJmrwlUf8MO8Hh6gv5GRJwqiO+tpPstwq2xfu1xwW26yUUcVNMu3v2OFun9",
+	"7ETyeDfzGX2tz3wmtt2p4uHs26ZSdcyX3suafv93Ggoej/rFr+0bA1PfjP48jhn9BRvn4PvYH29cYRcE",
+	"FTUeKGyVtjTbkPuq0xD9GwrnW62uQfZ3a21xvtnDSV2J8UtSd8+nd5/+fwAAAP//",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

@@ -18,13 +18,16 @@ import (
 	"github.com/lacewing-mqtt/lacewing/raftstore"
 )
 
-// Options are the parts of a [Service]. All but Peers, Logger and Now are
+// Options are the parts of a [Service]. All but Peers, Members, Logger and Now are
 // needed.
 type Options struct {
 	Local Node
-	// Peers returns the other nodes of the cluster, by name; nil for none.
+	// Peers returns the other nodes of the cluster that can be asked everything, by
+	// name; nil for none.
 	Peers func() []Node
-	Store *raftstore.Store
+	// Members returns all other nodes of the cluster, by name; nil for Peers.
+	Members func() []Member
+	Store   *raftstore.Store
 	// Config returns the configuration in effect on this node.
 	Config func() *config.Config
 	Logger *slog.Logger
@@ -36,6 +39,7 @@ type Options struct {
 type Service struct {
 	local  Node
 	peers  func() []Node
+	others func() []Member
 	store  *raftstore.Store
 	config func() *config.Config
 	log    *slog.Logger
@@ -45,9 +49,12 @@ type Service struct {
 
 // New makes a Service.
 func New(o Options) *Service {
-	s := &Service{local: o.Local, peers: o.Peers, store: o.Store, config: o.Config, log: o.Logger, now: o.Now}
+	s := &Service{local: o.Local, peers: o.Peers, others: o.Members, store: o.Store, config: o.Config, log: o.Logger, now: o.Now}
 	if s.peers == nil {
 		s.peers = func() []Node { return nil }
+	}
+	if s.others == nil {
+		s.others = func() []Member { return convert(s.peers(), func(n Node) Member { return n }) }
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)

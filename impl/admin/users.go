@@ -110,7 +110,7 @@ func storeError(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, raftstore.ErrNoLeader), errors.Is(err, raftstore.ErrClosed), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, raftstore.ErrNoLeader), errors.Is(err, raftstore.ErrNotLeader), errors.Is(err, raftstore.ErrClosed), errors.Is(err, context.DeadlineExceeded):
 		return failBy(NoLeader, "no leader", err)
 	case errors.Is(err, raftstore.ErrInvalid):
 		return failBy(BadParam, strings.TrimPrefix(err.Error(), raftstore.ErrInvalid.Error()+": "), err)

@@ -35,6 +35,7 @@ func startNode(t *testing.T) *node.Node {
 			"listener.ssl.external":    "off",
 			"listener.ws.external":     "off",
 			"listener.wss.external":    "off",
+			"cluster.listen":           "127.0.0.1:0",
 			"management.listener.http": "127.0.0.1:0",
 			"dashboard.listener.http":  "127.0.0.1:0",
 		},

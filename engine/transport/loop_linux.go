@@ -41,10 +41,12 @@ type loop struct {
 	timed   []timer // sockets that have a deadline
 	paused  []*acceptor
 	swept   time.Time
-	last    int // events of the last round
+	timing  bool // the wait has a deadline
+	spent   bool // the last round had one event, whose input was read whole: epoll has nothing more
+	ended   bool
 	accepts map[int32]*acceptor
 
-	asleep atomic.Bool // blocked in epoll_wait, or about to
+	asleep atomic.Bool // parked, or about to be
 
 	mu       sync.Mutex
 	posted   []*sock  // under mu: to be looked at by the loop's goroutine
@@ -103,7 +105,6 @@ func (ls *loops) open() (*loop, error) {
 	}
 	wake, _, errno := syscall.Syscall(syscall.SYS_EVENTFD2, 0, syscall.O_CLOEXEC|syscall.O_NONBLOCK, 0)
 	if errno != 0 {
-		_ = syscall.Close(epfd)
 		return nil, errors.Join(errno, syscall.Close(epfd))
 	}
 	if err := syscall.SetNonblock(epfd, true); err != nil { // or Go's poller does not take it
@@ -164,58 +165,75 @@ func (ls *loops) least() *loop {
 
 func (l *loop) run() {
 	defer l.release()
-	for {
-		for _, ev := range l.events[:l.wait()] {
-			l.handle(ev)
+	for !l.ended {
+		if l.timing = l.waits(); l.timing {
+			// It fails on a closed descriptor only, and this one is open.
+			_ = l.epoll.SetReadDeadline(time.Now().Add(sweepEvery))
 		}
-		stopping := false
-		if l.hasWork.Load() {
-			stopping = l.work()
+		if err := l.raw.Read(l.rounds); err != nil { // the deadline has passed
+			l.round(0)
 		}
-		l.batch.Flush()
-		if len(l.drained) > 0 {
-			l.disarm()
-		}
-		if l.waits() {
-			l.sweep()
-		}
-		if stopping {
-			l.closeAll()
-			l.batch.Flush()
-			return
+		if l.timing {
+			_ = l.epoll.SetReadDeadline(time.Time{}) // as above
 		}
 	}
 }
 
-// wait returns the number of events. After a round with several events it asks
-// without waiting and lets other goroutines run before it parks: meanwhile more
-// comes together. With one event at a time nothing comes together.
+// rounds works until there is nothing left to do, and then returns false: its caller parks the goroutine in Go's own
+// poller, which watches the loop's epoll descriptor, and calls again. A blocking epoll_wait of our own would leave the
+// processor to be taken away by the scheduler's monitor, which costs more than the messages when these come one by one.
+// It returns true when the loop has ended or needs another deadline.
 //
-// It parks in Go's own poller, which watches the loop's epoll descriptor: a
-// blocking epoll_wait of our own would leave the processor to be taken away by
-// the scheduler's monitor, which costs more than the messages when these come
-// one by one. DESIGN.md has the measurement.
-func (l *loop) wait() (n int) {
-	defer func() { l.last = n }()
-	if l.last > 1 {
-		if n = epollNow(l.epfd, l.events); n > 0 || l.hasWork.Load() {
-			return n
+// After a round with several events it asks without waiting and lets other goroutines run before it parks: meanwhile more
+// comes together. After one message read whole it parks at once. DESIGN.md has the measurements.
+func (l *loop) rounds(uintptr) (done bool) {
+	l.asleep.Store(false)
+	several := false
+	for {
+		n := epollNow(l.epfd, l.events)
+		if n > 0 || l.hasWork.Load() {
+			l.round(n)
+			if l.ended || l.waits() != l.timing {
+				return true
+			}
+			several = n > 1
+			if !l.spent {
+				continue
+			}
+		} else if several {
+			several = false
+			runtime.Gosched()
+			continue
 		}
-		runtime.Gosched()
+		l.asleep.Store(true)
+		if !l.hasWork.Load() {
+			return false
+		}
+		l.asleep.Store(false)
+	}
+}
+
+// round handles the first n events, does what others have asked for, and writes what came of it.
+func (l *loop) round(n int) {
+	l.spent = false
+	for _, ev := range l.events[:n] {
+		l.handle(ev)
+	}
+	l.spent = l.spent && n == 1
+	if l.hasWork.Load() {
+		l.ended = l.work()
+	}
+	l.batch.Flush()
+	if len(l.drained) > 0 {
+		l.disarm()
 	}
 	if l.waits() {
-		if err := l.epoll.SetReadDeadline(time.Now().Add(sweepEvery)); err == nil {
-			defer func() { _ = l.epoll.SetReadDeadline(time.Time{}) }() // as the one before
-		}
+		l.sweep()
 	}
-	l.asleep.Store(true)
-	// The error is that the deadline has passed: a round without events.
-	_ = l.raw.Read(func(uintptr) bool {
-		n = epollNow(l.epfd, l.events)
-		return n > 0 || l.hasWork.Load()
-	})
-	l.asleep.Store(false)
-	return n
+	if l.ended {
+		l.closeAll()
+		l.batch.Flush()
+	}
 }
 
 // waits reports whether something is to be looked at even without events.

@@ -60,6 +60,10 @@ const (
 	lingerers  = 4096 // sockets of a loop that may have deadlines at a time
 )
 
+// inputEvents is what is waited for to read. EPOLLRDHUP tells an end that has come with the input, and so that one short
+// read was not all.
+const inputEvents = syscall.EPOLLIN | syscall.EPOLLRDHUP
+
 // begin puts a socket on its loop. The descriptor belongs to the sock from here
 // on.
 func (s *sock) begin() {
@@ -68,7 +72,7 @@ func (s *sock) begin() {
 	s.loop.ls.table.set(fd, s)
 	s.mu.Lock()
 	s.flags |= wantIn
-	errno := epollControl(s.loop.epfd, syscall.EPOLL_CTL_ADD, fd, syscall.EPOLLIN, s.gen)
+	errno := epollControl(s.loop.epfd, syscall.EPOLL_CTL_ADD, fd, inputEvents, s.gen)
 	if errno != 0 {
 		s.errno = uint16(errno) // out of memory or epoll watches
 	}
@@ -107,7 +111,7 @@ func (s *sock) arm(f sockFlag) {
 	s.flags = f
 	var events uint32
 	if f&wantIn != 0 {
-		events |= syscall.EPOLLIN
+		events |= inputEvents
 	}
 	if f&wantOut != 0 {
 		events |= syscall.EPOLLOUT
@@ -245,6 +249,7 @@ func (s *sock) input(events uint32) {
 		s.end(nil)
 		return
 	}
+	s.loop.spent = events == syscall.EPOLLIN && n < len(s.loop.buf)
 	p := s.loop.buf[:n]
 	switch s.phase {
 	case heralded:

@@ -63,10 +63,10 @@ func runConns(tg target, n int, o options) (r result, err error) {
 	r.BadPackets = uint64(refused)
 	r.Lost = int64(n - lp.live)
 	if tg.pid != 0 {
-		r.CPUus = micros(u1.cpu()-before.cpu()) / float64(opened)
+		r.CPUus = micros(u1.cpu-before.cpu) / float64(opened)
 		r.CPUuserUs = micros(u1.user-before.user) / float64(opened)
 		r.CPUsysUs = micros(u1.sys-before.sys) / float64(opened)
-		r.CPUpct = 100 * (u1.cpu() - before.cpu()).Seconds() / took.Seconds()
+		r.CPUpct = 100 * (u1.cpu - before.cpu).Seconds() / took.Seconds()
 		r.RSSBeforeKB, r.RSSPeakKB = before.rssKB, max(u1.rssKB, held.rssKB)
 		r.BytesPer = float64(held.rssKB-before.rssKB) * 1024 / float64(n)
 		r.BytesUnit = "B/conn"
@@ -163,10 +163,10 @@ func runRetained(tg target, n, size int, o options) (r result, err error) {
 	if got > 0 {
 		r.GenCPUus = micros(g1-g0) / float64(got)
 		if tg.pid != 0 {
-			r.CPUus = micros(u1.cpu()-u0.cpu()) / float64(got)
+			r.CPUus = micros(u1.cpu-u0.cpu) / float64(got)
 			r.CPUuserUs = micros(u1.user-u0.user) / float64(got)
 			r.CPUsysUs = micros(u1.sys-u0.sys) / float64(got)
-			r.CPUpct = 100 * (u1.cpu() - u0.cpu()).Seconds() / took.Seconds()
+			r.CPUpct = 100 * (u1.cpu - u0.cpu).Seconds() / took.Seconds()
 		}
 	}
 	if tg.pid != 0 {

@@ -484,12 +484,12 @@ func runTraffic(tg target, p plan, o options) (r result, err error) {
 	r.Count = c1.received - c0.received
 	r.Rate = n / took.Seconds()
 	if tg.pid != 0 && n > 0 {
-		r.CPUus = micros(u1.cpu()-u0.cpu()) / n
+		r.CPUus = micros(u1.cpu-u0.cpu) / n
 		r.CPUuserUs = micros(u1.user-u0.user) / n
 		r.CPUsysUs = micros(u1.sys-u0.sys) / n
-		r.CPUpct = 100 * (u1.cpu() - u0.cpu()).Seconds() / took.Seconds()
+		r.CPUpct = 100 * (u1.cpu - u0.cpu).Seconds() / took.Seconds()
 		r.RSSBeforeKB = before.rssKB
-		others := (b1 - b0) - (u1.cpu() - u0.cpu()) - (g1 - g0)
+		others := (b1 - b0) - (u1.cpu - u0.cpu) - (g1 - g0)
 		r.OtherPct = 100 * max(others, 0).Seconds() / took.Seconds()
 	}
 	if n > 0 {

@@ -280,6 +280,46 @@ func peerEnds(t *testing.T, w *world) {
 	}
 }
 
+// peerEndsSpeaking has the driver find input and the end behind it at one look:
+// the input must not be taken for all there is.
+func peerEndsSpeaking(t *testing.T, w *world) {
+	entered, sent := newSignal(), newSignal()
+	var e *end
+	var got []byte
+	accepted := newSignal()
+	w.serve(func(n *end) {
+		n.feed = func(p []byte) engine.Next {
+			if len(got) == 0 {
+				entered.set()
+				<-sent.c
+			}
+			got = append(got, p...)
+			return engine.ReadOn
+		}
+		e = n
+		accepted.set()
+	})
+	c := w.dial()
+	release := sync.OnceFunc(sent.set)
+	defer release() // when the test fails before
+	if _, err := c.Write([]byte("one ")); err != nil {
+		t.Fatal(err)
+	}
+	entered.wait(t, "the first words are fed")
+	if _, err := c.Write([]byte("and last")); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	release()
+	accepted.wait(t, "accepted")
+	e.done.wait(t, "Closed is called")
+	if string(got) != "one and last" || e.err != nil {
+		t.Fatalf("got %q, Closed with %v; want one and last, nil", got, e.err)
+	}
+}
+
 func peerResets(t *testing.T, w *world) {
 	if w.Reset == nil {
 		t.Skip("this carrier has no reset")

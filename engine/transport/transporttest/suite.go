@@ -46,6 +46,7 @@ func Run(t *testing.T, open func(t *testing.T) Carrier) {
 		{"close during writes of others", closeDuringWrites},
 		{"stop then close", stopThenClose},
 		{"orderly end of the peer", peerEnds},
+		{"last words and end of the peer together", peerEndsSpeaking},
 		{"reset by the peer", peerResets},
 		{"refused by the core", refusedByCore},
 		{"closing the listener leaves connections", listenerCloses},

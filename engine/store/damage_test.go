@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/lacewing-mqtt/lacewing/engine"
 	"github.com/lacewing-mqtt/lacewing/engine/store/storetest"
@@ -261,18 +262,14 @@ func TestNewerFormat(t *testing.T) {
 // waitFor waits for what the committer does in its own time.
 func waitFor(t testing.TB, done func() bool) {
 	t.Helper()
-	d := &storetest.Client{Moved: make(chan struct{}, 1)}
-	stop := make(chan struct{})
-	go func() {
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-				d.Progress()
-			}
+	timer, ticker := time.NewTimer(20*time.Second), time.NewTicker(time.Millisecond)
+	defer timer.Stop()
+	defer ticker.Stop()
+	for !done() {
+		select {
+		case <-ticker.C:
+		case <-timer.C:
+			t.Fatal("not within 20 s")
 		}
-	}()
-	defer close(stop)
-	d.Await(t, "waiting", done)
+	}
 }

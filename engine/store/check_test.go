@@ -8,10 +8,9 @@ import (
 	"github.com/lacewing-mqtt/lacewing/engine"
 )
 
-// onDisk writes what small makes into a directory.
-func onDisk(t *testing.T) (string, image) {
+// onDisk writes m into a directory.
+func onDisk(t *testing.T, m image) string {
 	t.Helper()
-	m, _, _ := small(t)
 	dir := filepath.Join(t.TempDir(), "store")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
@@ -21,7 +20,7 @@ func onDisk(t *testing.T) (string, image) {
 			t.Fatal(err)
 		}
 	}
-	return dir, m
+	return dir
 }
 
 // loadDir loads a directory and closes it again.
@@ -37,14 +36,15 @@ func loadDir(t *testing.T, dir string) (*engine.Stored, error) {
 
 // Each byte is damaged in turn: what can be read is kept and can be loaded, and what is lost is reported.
 func TestRepair(t *testing.T) {
-	dir, m := onDisk(t)
+	m, _, _ := small(t)
+	dir := onDisk(t, m)
 	r, err := Repair(dir)
 	if err != nil || len(r.Damage) != 0 || r.Saved != "" || r.Deliveries != 12 || r.Messages != 12 || r.Sessions != 1 {
 		t.Fatalf("without damage: %+v, %v", r, err)
 	}
 	first := filepath.Base(m.names()[0])
 	for at := 0; at < used(m[m.names()[0]]); at += 37 {
-		dir, _ := onDisk(t)
+		dir := onDisk(t, m)
 		path := filepath.Join(dir, first)
 		data, err := os.ReadFile(path)
 		if err != nil {
@@ -82,7 +82,8 @@ func TestRepair(t *testing.T) {
 
 // A repair that ends between its last two steps is ended by the next open.
 func TestRepairInterrupted(t *testing.T) {
-	dir, _ := onDisk(t)
+	m, _, _ := small(t)
+	dir := onDisk(t, m)
 	if err := os.Rename(dir, dir+repairSuffix); err != nil {
 		t.Fatal(err)
 	}

@@ -216,10 +216,20 @@ func TestDamageInTheLastGroup(t *testing.T) {
 	d.PutRelease(1, 1, 1)
 	c.Commit(t, d)
 	name := d.join(segmentName(0))
-	end := used(f.contents()[name])
-	waitFor(t, func() bool { return used(f.contents()[name]) > end })
+	seed := headerOf(t, f.contents()[name]).seed()
+	waitFor(t, func() bool {
+		var c claims
+		c.gather(f.contents()[name], segmentHeaderSize, seed)
+		return c.durable == d.Staged()
+	})
 	m := f.contents()
-	m[name][end-1] ^= 1
+	for off := segmentHeaderSize; ; {
+		h, payload, _ := parseGroup(m[name][off:], seed)
+		if off += groupHeaderSize + h.length; h.end() == d.Staged() {
+			payload[0] ^= 1
+			break
+		}
+	}
 	_, _, err := load(t, m.fs())
 	var damage *DamageError
 	if !errors.As(err, &damage) || !strings.Contains(damage.Lost, "1 group of 1 change") {

@@ -20,11 +20,16 @@ import (
 type Store interface {
 	// Load gives everything that is stored. It is called once, first. An error says what is damaged and how to go on.
 	Load() (*Stored, error)
-	// Start begins the work in the background. c is told of commits and asked for what only the engine knows.
+	// Start begins the work in the background. c is told of commits and asked for what only the engine knows, from now on. That a
+	// process has begun is committed when Start returns, if the medium allows.
 	Start(c StoreClient)
 
-	PutSession(session uint64, s *StoredSession) Position // without its Subscriptions, Deliveries and Releases
-	EndSession(session uint64) Position                   // and everything it has
+	// PutSession stores a session without its Subscriptions, Deliveries and Releases. Its Seq and Begun are never less than what a
+	// delivery or Begun has said before.
+	PutSession(session uint64, s *StoredSession) Position
+	// EndSession ends the session and everything it has. Nothing is staged for it afterwards: a store that finds something for a
+	// session that is not there takes it for damage.
+	EndSession(session uint64) Position
 	PutSubscription(session uint64, x *Subscription) Position
 	EndSubscription(session uint64, name string) Position
 
@@ -74,6 +79,8 @@ type StoreClient interface {
 	Progress()
 	// Rewrite stages everything that still holds and was staged at or before that Position once more, so that the store can
 	// forget what was staged before. It returns when all of it is staged, or false when it was interrupted by the engine's end.
+	// Each thing counts by itself: a delivery that was staged at or before that Position, and a message that was, whatever the other
+	// was. Publications that are open need not be staged again: the store waits for them. Staging more than that does no harm.
 	Rewrite(before Position) bool
 	// Live estimates the bytes of everything that holds.
 	Live() int64

@@ -304,6 +304,7 @@ func (d *Disk) create(groups []*group) error {
 	d.mu.Unlock()
 	d.o.FailPoint("synced")
 	d.settled()
+	d.claimed = d.durable
 	return nil
 }
 
@@ -314,7 +315,11 @@ func (d *Disk) fill(path string, base engine.Position, groups []*group) (int64, 
 		return 0, fmt.Errorf("create %s: %w", path, err)
 	}
 	head := make([]byte, segmentHeaderSize)
-	(&segmentHeader{version: formatVersion, base: base, discard: min(d.discard, base), id: d.id, created: d.o.Now().UnixNano()}).put(head)
+	h := segmentHeader{version: formatVersion, base: base, whole: base, discard: min(d.discard, base), id: d.id, created: d.o.Now().UnixNano()}
+	if len(groups) > 0 {
+		h.whole = groups[len(groups)-1].end()
+	}
+	h.put(head)
 	off := int64(0)
 	write := func(b []byte) {
 		if err == nil {

@@ -54,7 +54,7 @@ func (d *deliveries) add(x delivery) {
 			return
 		}
 	}
-	d.runs = append(d.runs, []delivery{x})
+	d.runs = append(d.runs, append(make([]delivery, 0, 4), x))
 	d.fold()
 }
 
@@ -93,6 +93,9 @@ func (d *deliveries) kill(x *delivery) {
 
 // live gives what is not dead as one run at most.
 func (d *deliveries) live() [][]delivery {
+	if d.dead == 0 && len(d.runs) < 2 {
+		return d.runs
+	}
 	var all []delivery
 	for i, run := range d.runs {
 		run = slices.DeleteFunc(run, func(x delivery) bool { return x.dead })

@@ -37,6 +37,7 @@ type segmentHeader struct {
 	discard engine.Position // nothing before this is needed
 	id      [16]byte        // of the store
 	created int64
+	whole   engine.Position // up to here everything was on the medium when the file got its name
 }
 
 func (h *segmentHeader) put(b []byte) {
@@ -47,6 +48,7 @@ func (h *segmentHeader) put(b []byte) {
 	binary.LittleEndian.PutUint64(b[24:], uint64(h.discard))
 	copy(b[32:], h.id[:])
 	binary.LittleEndian.PutUint64(b[48:], uint64(h.created))
+	binary.LittleEndian.PutUint64(b[56:], uint64(h.whole))
 	binary.LittleEndian.PutUint32(b[12:], segmentChecksum(b))
 }
 
@@ -67,7 +69,8 @@ func parseSegmentHeader(b []byte) (h segmentHeader, err error) {
 	h.discard = engine.Position(binary.LittleEndian.Uint64(b[24:]))
 	copy(h.id[:], b[32:])
 	h.created = int64(binary.LittleEndian.Uint64(b[48:]))
-	if h.version == 0 || h.base > maxPosition || h.discard > h.base {
+	h.whole = engine.Position(binary.LittleEndian.Uint64(b[56:]))
+	if h.version == 0 || h.whole > maxPosition || h.base > h.whole || h.discard > h.base {
 		return h, errBadHeader
 	}
 	return h, nil
@@ -77,7 +80,7 @@ func parseSegmentHeader(b []byte) (h segmentHeader, err error) {
 const maxPosition = 1 << 62
 
 // seed begins every checksum of a group, so that a group of another store, or one that a client has put into a message, is none.
-func (h *segmentHeader) seed() uint32 { return crc32.Checksum(h.id[:], castagnoli) }
+func (h segmentHeader) seed() uint32 { return crc32.Checksum(h.id[:], castagnoli) }
 
 // groupHeader is the head of a group.
 type groupHeader struct {

@@ -81,7 +81,7 @@ func (d *Disk) resume(r *reading) error {
 		if _, err := rand.Read(d.id[:]); err != nil {
 			return err
 		}
-		d.seed = (&segmentHeader{id: d.id}).seed()
+		d.seed = segmentHeader{id: d.id}.seed()
 	}
 	d.staged.Store(uint64(r.end))
 	d.end, d.durable, d.claimed = r.end, r.end, r.durable
@@ -155,6 +155,7 @@ type fileReading struct {
 	name    string
 	base    engine.Position
 	end     engine.Position // behind what was read of it
+	whole   engine.Position // as its header says
 	data    []byte
 	size    int
 	used    int // bytes that hold what counts
@@ -238,7 +239,7 @@ func (r *reading) heads() error {
 			f.bad = true
 		}
 		if !f.bad {
-			r.discard = max(r.discard, h.discard)
+			r.discard, f.whole = max(r.discard, h.discard), h.whole
 		}
 	}
 	if !r.known {
@@ -253,7 +254,7 @@ func (r *reading) heads() error {
 		c.gather(f.data, segmentHeaderSize, r.seed)
 		r.discard = max(r.discard, c.discard)
 		if i == len(r.files)-1 {
-			r.durable = max(f.base, c.durable)
+			r.durable = max(f.base, f.whole, c.durable)
 		}
 	}
 	return nil
@@ -310,17 +311,10 @@ func (r *reading) file(f *fileReading, limit engine.Position, last bool) error {
 			continue
 		}
 		rest := used(f.data[off:])
-		if rest == 0 && last {
+		if last && r.durable <= r.end {
+			// The end of everything; what follows was being written, and nothing says that it was acknowledged.
+			r.torn = rest
 			return nil
-		}
-		if last {
-			// Not whole, and the end of everything: torn, unless something behind it says that it was acknowledged.
-			c := claims{}
-			c.gather(f.data, off, r.seed)
-			if c.durable <= r.end {
-				r.torn = rest
-				return nil
-			}
 		}
 		next := r.after(f, off, limit)
 		r.lose(f, off, r.lost(f, off, next, limit))
@@ -384,7 +378,7 @@ func (r *reading) lost(f *fileReading, off, next int, limit engine.Position) str
 	case limit < maxPosition:
 		return span(r.end, limit)
 	}
-	return fmt.Sprintf("everything from position %d on", r.end)
+	return "at least " + span(r.end, r.durable)
 }
 
 // tell logs how far reading is, now and then.

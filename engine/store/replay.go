@@ -24,6 +24,10 @@ type replay struct {
 	orderly                  bool
 	records                  int64
 
+	madeUp bool     // something was referred to before it was put
+	latest *message // that was looked up; changes of one publication follow each other
+
+	slab         []message // not used yet
 	spare        []*message
 	publications []*publication // to use again
 }
@@ -107,7 +111,11 @@ func (l *replay) apply(r *record, at engine.Position) {
 	l.orderly = r.kind == kindOrderly
 	switch r.kind {
 	case kindSession:
-		s := l.session(r.session)
+		s := l.sessions[r.session]
+		if s == nil {
+			s = &session{}
+			l.sessions[r.session] = s
+		}
 		s.stored = r.stored
 		s.seq, s.begun = max(s.seq, r.stored.Seq), max(s.begun, r.stored.Begun)
 	case kindSessionEnd:
@@ -138,7 +146,7 @@ func (l *replay) apply(r *record, at engine.Position) {
 			l.end(m)
 		}
 	case kindPublicationEnd:
-		if m := l.messages[r.message]; m != nil {
+		if m := l.known(r.message); m != nil {
 			l.end(m)
 			l.hold(m)
 			l.release(m) // it is not there any more unless something refers to it
@@ -177,10 +185,7 @@ func (l *replay) apply(r *record, at engine.Position) {
 			l.cut(t, len(t.list))
 		}
 	case kindDelayed:
-		m := l.message(r.message)
-		if r.open && m.body == nil {
-			l.begin(m)
-		}
+		m := l.refer(r)
 		if d := l.delayed[r.message]; d != nil {
 			d.due = r.at
 			break
@@ -200,6 +205,7 @@ func (l *replay) session(number uint64) *session {
 	if s == nil {
 		s = &session{}
 		l.sessions[number] = s
+		l.madeUp = true
 	}
 	return s
 }
@@ -213,16 +219,44 @@ func (s *session) release(id uint16, at int64) {
 
 // message gives the message of a number; it is made up when it is not there.
 func (l *replay) message(number uint64) *message {
-	m := l.messages[number]
+	m := l.known(number)
 	if m == nil {
 		if n := len(l.spare); n > 0 {
 			m, l.spare = l.spare[n-1], l.spare[:n-1]
 			*m = message{}
 		} else {
-			m = &message{}
+			if len(l.slab) == 0 {
+				l.slab = make([]message, 128)
+			}
+			m, l.slab = &l.slab[0], l.slab[1:]
 		}
 		m.number = number
 		l.messages[number] = m
+		l.latest = m
+	}
+	return m
+}
+
+// known gives the message of a number, or nil.
+func (l *replay) known(number uint64) *message {
+	if l.latest != nil && l.latest.number == number {
+		return l.latest
+	}
+	m := l.messages[number]
+	if m != nil {
+		l.latest = m
+	}
+	return m
+}
+
+// refer gives the message that a change refers to.
+func (l *replay) refer(r *record) *message {
+	m := l.message(r.message)
+	if m.body == nil {
+		l.madeUp = true
+		if r.open {
+			l.begin(m)
+		}
 	}
 	return m
 }
@@ -240,6 +274,9 @@ func (l *replay) release(m *message) {
 	}
 	if m.refs--; m.refs == 0 && m.open == nil {
 		delete(l.messages, m.number)
+		if l.latest == m {
+			l.latest = nil
+		}
 		l.spare = append(l.spare, m)
 	}
 }
@@ -347,16 +384,11 @@ func (l *replay) deliver(r *record) {
 	s.seq = max(s.seq, r.seq)
 	d := delivery{seq: r.seq, at: r.at, ids: r.ids, share: r.name, flags: r.flags}
 	if r.message != 0 && r.flags&deliveryRecorded == 0 {
-		m := l.message(r.message)
+		m := l.refer(r)
 		d.message = m
 		l.hold(m)
-		if r.open {
-			if m.body == nil {
-				l.begin(m)
-			}
-			if m.open != nil {
-				m.open.deliveries = append(m.open.deliveries, deliveryKey{r.session, r.seq})
-			}
+		if m.open != nil {
+			m.open.deliveries = append(m.open.deliveries, deliveryKey{r.session, r.seq})
 		}
 	}
 	old := s.deliveries.find(r.seq)
@@ -378,10 +410,7 @@ func (l *replay) retain(r *record) {
 		t = &topicStack{topic: string(r.name)}
 		l.retained[t.topic] = t
 	}
-	m := l.message(r.message)
-	if r.open && m.body == nil {
-		l.begin(m)
-	}
+	m := l.refer(r)
 	l.hold(m)
 	t.list = append(t.list, m)
 	if m.open != nil {
@@ -414,6 +443,9 @@ func (l *replay) giveIn() {
 
 // missing counts what is referred to and was never put.
 func (l *replay) missing() (lost missing) {
+	if !l.madeUp {
+		return missing{}
+	}
 	for _, m := range l.messages {
 		if m.refs > 0 && m.body == nil {
 			lost.messages++

@@ -279,6 +279,8 @@ func (d *Disk) Close() error {
 			close(d.stop)
 			d.tasks.Wait()
 			d.lazy.Stop()
+		} else if d.file != nil {
+			d.closeFile()
 		}
 		err := d.Err()
 		if err != nil && !errors.Is(err, engine.ErrStoreFull) {

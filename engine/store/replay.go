@@ -24,6 +24,7 @@ type replay struct {
 	orderly                  bool
 	records                  int64
 
+	fresh  bool     // the change at hand has a higher number of a message than any before: it is not in messages
 	madeUp bool     // something was referred to before it was put
 	latest *message // that was looked up; changes of one publication follow each other
 
@@ -107,6 +108,7 @@ func (l *replay) all(records []byte, start engine.Position) error {
 // apply makes the change r; at is the Position behind it.
 func (l *replay) apply(r *record, at engine.Position) {
 	l.records++
+	l.fresh = r.message > l.lastMessage
 	l.lastSession, l.lastMessage = max(l.lastSession, r.session), max(l.lastMessage, r.message)
 	l.orderly = r.kind == kindOrderly
 	switch r.kind {
@@ -241,6 +243,9 @@ func (l *replay) message(number uint64) *message {
 func (l *replay) known(number uint64) *message {
 	if l.latest != nil && l.latest.number == number {
 		return l.latest
+	}
+	if l.fresh {
+		return nil
 	}
 	m := l.messages[number]
 	if m != nil {

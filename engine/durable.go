@@ -106,7 +106,7 @@ func (s *Session) record(d *kept) *StoredSession {
 	c := s.conn.Load()
 	r := &StoredSession{
 		ClientID: s.clientID, Username: s.username, HasUsername: s.hasUsername, CleanStart: s.cleanStart, Zone: s.zone.Load().name,
-		CreatedAt: s.createdAt, Expiry: s.expiry, ExpireAt: s.expireAt, Connected: c != nil, Seq: d.seq, WillAt: s.willAt,
+		CreatedAt: s.createdAt, Expiry: s.expiry, ExpireAt: s.expireAt, Connected: c != nil, Seq: d.seq, Begun: d.begun, WillAt: s.willAt,
 	}
 	w := s.will
 	if c != nil {

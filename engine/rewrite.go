@@ -16,7 +16,7 @@ func (c storeClient) Live() int64 { return c.e.durable.live.Load() }
 // It looks at everything, some at a time, and holds no lock between.
 func (c storeClient) Rewrite(before Position) bool {
 	e := c.e
-	for from := ""; ; {
+	for from := ""; e.ctx.Err() == nil; {
 		some := e.sessionsFrom(from)
 		if len(some) == 0 {
 			break

@@ -64,6 +64,18 @@ func child(t *testing.T) string {
 	return path
 }
 
+// must ends a test that cannot go on, and says what was broken until then.
+func (w *world) must(t *testing.T, err error) {
+	t.Helper()
+	if err == nil {
+		return
+	}
+	if broken := w.ledger.verdict(); broken != "" {
+		t.Errorf("BROKEN PROMISES\n%s", broken)
+	}
+	t.Fatal(err)
+}
+
 // enough fails a run that has proved nothing.
 func enough(t *testing.T, w *world, what string, least int) {
 	t.Helper()
@@ -82,9 +94,7 @@ func TestKill(t *testing.T) {
 	w := newWorld(&broker{program: child(t), data: filepath.Join(t.TempDir(), "data")}, seed, load{})
 	defer w.close()
 	defer func() { w.kill() }()
-	if err := w.run(*cycles, w.crash); err != nil {
-		t.Fatal(err)
-	}
+	w.must(t, w.run(*cycles, w.crash))
 	enough(t, w, fmt.Sprintf("kill -9, %d cycles", *cycles), *cycles*50)
 }
 

@@ -65,6 +65,7 @@ func (p *publisher) run(ctx context.Context) {
 			return
 		}
 		p.session(ctx, address)
+		again(ctx)
 	}
 }
 
@@ -96,7 +97,6 @@ func (p *publisher) answers() (refusals, closes int) {
 func (p *publisher) session(ctx context.Context, address string) {
 	l, present, err := connect(address, p.v, hello{id: p.id})
 	if err != nil {
-		again(ctx)
 		return
 	}
 	defer l.nc.Close()
@@ -280,7 +280,7 @@ func (p *publisher) acknowledged(k *packet) []byte {
 
 // again waits a moment before the next attempt to connect.
 func again(ctx context.Context) {
-	t := time.NewTimer(2 * time.Millisecond)
+	t := time.NewTimer(5 * time.Millisecond)
 	defer t.Stop()
 	select {
 	case <-t.C:

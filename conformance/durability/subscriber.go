@@ -281,7 +281,7 @@ func observe(l *ledger, address, prefix string, gone map[string]bool) error {
 		p, err := c.read()
 		if err != nil {
 			for topic, n := range marks {
-				l.broken("retained message of %s is lost: number %d was acknowledged", topic, n)
+				l.broken("retained message of %s is lost: number %d was acknowledged (%v)", topic, n, err)
 			}
 			return nil // said
 		}

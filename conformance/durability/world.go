@@ -40,6 +40,9 @@ type load struct {
 	pause time.Duration // of each publisher between two messages
 }
 
+// exitData is the exit code of a node that cannot use its data directory.
+const exitData = 5
+
 // newWorld makes the clients. Nothing is connected before open.
 func newWorld(b *broker, seed uint64, how load) *world {
 	w := &world{broker: b, ledger: newLedger(), place: newPlace(), seed: seed, gone: map[string]bool{},
@@ -78,7 +81,7 @@ func newWorld(b *broker, seed uint64, how load) *world {
 	w.subscriber("kept", 4, 2, "r/")
 	w.subscriber("delayed", 5, 2, "d/")
 	w.subscriber("wills", 4, 2, "w/")
-	w.late = []*subscriber{w.subscriber("late1", 5, 1, "t/"), w.subscriber("late2", 4, 2, "t/"), w.subscriber("late3", 5, 2, "d/")}
+	w.late = []*subscriber{w.subscriber("late1", 5, 1, "t/p3/"), w.subscriber("late2", 4, 2, "t/p3/"), w.subscriber("late3", 5, 2, "d/")}
 	w.joiner, w.leaver = w.subscriber("joiner", 5, 2, "t/"), w.subscriber("leaver", 4, 1, "t/p2/")
 
 	group := newAudience("group", true)
@@ -156,6 +159,9 @@ func (w *world) crash() {
 func (w *world) again(env ...string) (time.Duration, error) {
 	address, err := w.start(env...)
 	if err != nil {
+		if errors.Is(err, errEnded) && w.process.command.ProcessState.ExitCode() == exitData {
+			w.ledger.broken("the broker does not start any more")
+		}
 		return 0, err
 	}
 	w.place.set(address)
@@ -248,6 +254,18 @@ func (w *world) episode() error {
 	}
 	w.ledger.ack(s, n, false)
 	return nil
+}
+
+// catchUp lets those who come late have what waits for them, so that the broker can forget it, and go again.
+func (w *world) catchUp() error {
+	for _, s := range w.late {
+		s.come()
+	}
+	err := w.mark()
+	for _, s := range w.late {
+		s.go_()
+	}
+	return err
 }
 
 // observe looks at the retained messages as a new subscriber sees them.

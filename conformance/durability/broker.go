@@ -163,16 +163,6 @@ func (b *broker) stop() error {
 	return nil
 }
 
-// dead tells whether the process has ended.
-func (p *process) dead() bool {
-	select {
-	case <-p.ended:
-		return true
-	default:
-		return false
-	}
-}
-
 // get reads from the API of the running process.
 func (b *broker) get(path string, into any) error {
 	address, err := b.process.ready("http management")

@@ -29,6 +29,7 @@ const (
 // settings are those of a node that loses nothing by a limit and does nothing by itself.
 var settings = map[string]string{
 	"node.name":                       nodeName,
+	"cluster.listen":                  "off",
 	"listener.tcp.external":           "127.0.0.1:0",
 	"listener.tcp.internal":           "off",
 	"listener.ssl.external":           "off",

@@ -1,7 +1,7 @@
 # Each target is one line deep; what a line does stands in the script or tool that it calls.
 TOOL = go tool -modfile=tools/gen/go.mod
 
-.PHONY: build test race check check-rest setup lint fuzz conformance dist licences gen gen-check lint-openapi sdk
+.PHONY: build test race check check-rest setup lint fuzz conformance soak dist licences gen gen-check lint-openapi sdk
 
 # build makes the static binary, and proves that other systems still compile.
 build:
@@ -40,6 +40,10 @@ fuzz:
 # conformance prints what the suites cover: statements of MQTT, documented examples, clients of others.
 conformance: setup
 	go test -v -count=1 ./conformance/... | grep -v -e '^=== ' -e '^ *--- PASS' -e '^time='
+
+# soak kills the broker some hundred times, starts it with a million messages, and proves that the suite finds faults.
+soak:
+	conformance/durability/soak.sh
 
 # dist builds the release packages into dist/.
 dist:

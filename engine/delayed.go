@@ -23,6 +23,7 @@ type delayed struct {
 
 	mu      sync.Mutex
 	waiting delayedHeap
+	inHand  *held // being published
 	bytes   int64
 	refused int64
 }
@@ -128,7 +129,10 @@ func (e *Engine) runDelayed(now int64) {
 				e.log.Warn("delayed message not published", "topic", x.m.Topic, "err", err)
 			}
 			if du := &e.durable; du.store != nil { // last: a crash between the two repeats the message, and does not lose it
+				d.mu.Lock()
 				du.store.EndDelayed(x.m.number.Load())
+				d.inHand = nil
+				d.mu.Unlock()
 				du.forget(x.m)
 			}
 		}
@@ -144,6 +148,7 @@ func (d *delayed) pop(now int64) (held, bool) {
 		return held{}, false
 	}
 	x := heap.Pop(&d.waiting).(held)
+	d.inHand = &x
 	d.bytes -= int64(x.m.queued())
 	d.next.Store(0)
 	if len(d.waiting) > 0 {
@@ -157,10 +162,16 @@ func (d *delayed) rewrite(b *Batch, before Position) {
 	du := &b.e.durable
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, x := range d.waiting {
+	again := func(x held) {
 		if Position(x.m.at.Load()) <= before {
 			b.e.putMessage(b, x.m, false)
 			b.stage(du.store.PutDelayed(x.m.number.Load(), x.due))
 		}
+	}
+	for _, x := range d.waiting {
+		again(x)
+	}
+	if d.inHand != nil {
+		again(*d.inHand)
 	}
 }

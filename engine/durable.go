@@ -37,12 +37,17 @@ type durability struct {
 	messages atomic.Uint64 // numbers given last
 	live     atomic.Int64  // bytes of what holds, estimated
 	progress chan struct{} // holds one: the store has moved on
+	restored chan struct{} // closed when everything that was stored is in the tables
+	// rewritten is the Position up to which the store may forget what was staged: a message that was staged before it, and gets another
+	// delivery, is staged again.
+	rewritten atomic.Uint64
 
-	releasing sync.Mutex // excludes calls of release
-	mu        sync.Mutex // a leaf
-	pending   []*Conn    // have output that waits
-	gated     []*Session // have deliveries that wait, and a client
-	callers   []caller   // wait for a position
+	releasing sync.Mutex            // excludes calls of release
+	mu        sync.Mutex            // a leaf
+	pending   []*Conn               // have output that waits
+	gated     []*Session            // have deliveries that wait, and a client
+	callers   []caller              // wait for a position
+	ending    map[*Session]struct{} // dead, out of the registry, and still in the store
 }
 
 // What records take on the medium, about, bytes.
@@ -150,6 +155,7 @@ func (s *Session) letGo(b *Batch) {
 	s.kept.Store(nil)
 	du.live.Add(-sizeSession - d.subs)
 	b.stage(du.store.EndSession(d.number))
+	du.ended(s)
 }
 
 // putSub stages a subscription of s that takes the place of old, nil for none. s.subMu is held.
@@ -180,9 +186,32 @@ func (s *Session) number(d *kept) uint64 {
 	}
 }
 
+// end marks s, which has died, until the store knows. registry.mu is held.
+func (du *durability) end(s *Session) {
+	if s.kept.Load() == nil {
+		return
+	}
+	du.mu.Lock()
+	defer du.mu.Unlock()
+	if du.ending == nil {
+		du.ending = map[*Session]struct{}{}
+	}
+	du.ending[s] = struct{}{}
+}
+
+// ended undoes end.
+func (du *durability) ended(s *Session) {
+	du.mu.Lock()
+	defer du.mu.Unlock()
+	delete(du.ending, s)
+}
+
 // putDelivery stages the delivery sl of s, whose message is stored. s.mu is held.
 func (s *Session) putDelivery(b *Batch, d *kept, sl *slot) {
 	du := &b.e.durable
+	if sl.m.at.Load() <= du.rewritten.Load() {
+		b.e.putMessage(b, sl.m, sl.m.end.Load() == 0)
+	}
 	d.last = b.stage(du.store.PutDelivery(d.number, sl.record(&b.delivery)))
 	d.oldest = min(d.oldest, Position(sl.m.at.Load()-1))
 	du.hold(sl.m)

@@ -86,6 +86,29 @@ func (q *deferred) compact() {
 	q.head, q.off = 0, 0
 }
 
+// refuse takes out the acknowledgements of publications that could not be stored up to that Position. What cannot be refused goes on
+// waiting; of each kind the order stays [MQTT-4.6.0-2] [MQTT-4.6.0-3].
+func (q *deferred) refuse(refused Position) (out []wait) {
+	q.compact()
+	list, size, from := q.list[:0], 0, 0
+	waits := false // a PUBREC that cannot be refused
+	for _, w := range q.list {
+		p := q.buf[from:w.end]
+		from = w.end
+		if w.at != 0 && w.at <= refused && (w.kind == packet.TypePuback || w.kind == packet.TypePubrec && w.m != nil && !waits) {
+			out = append(out, w)
+			continue
+		}
+		waits = waits || w.kind == packet.TypePubrec
+		size += copy(q.buf[size:], p)
+		w.end = size
+		list = append(list, w)
+	}
+	clear(q.list[len(list):])
+	q.list, q.buf = list, q.buf[:size]
+	return out
+}
+
 // drop gives up what waits. c.mu of its connection is held.
 func (q *deferred) drop() {
 	for i := q.head; i < len(q.list); i++ {
@@ -187,17 +210,7 @@ func (c *Conn) releaseWaiting(b *Batch, committed, refused Position) (more bool)
 	pump := c.ready && !ready
 	var refusals []wait
 	if refused > committed {
-		for i := q.head; i < len(q.list) && q.list[i].at <= refused; i++ {
-			w := q.list[i]
-			if w.kind != packet.TypePuback && (w.kind != packet.TypePubrec || w.m == nil) {
-				break // it has to wait until the store can write again
-			}
-			refusals = append(refusals, w)
-		}
-		q.head += len(refusals)
-		if n := len(refusals); n > 0 {
-			q.off = refusals[n-1].end
-		}
+		refusals = q.refuse(refused)
 	}
 	more = q.head < len(q.list)
 	if more {

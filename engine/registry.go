@@ -47,6 +47,7 @@ func (e *Engine) gaugeSessions() {
 
 // unregister takes a dead session out. registry.mu is held.
 func (e *Engine) unregister(s *Session) {
+	e.durable.end(s)
 	e.registry.tree.Delete(s.clientID)
 	if !s.cleanStart {
 		e.registry.persistent--
@@ -103,6 +104,7 @@ func (e *Engine) open(b *Batch, c *Conn, hs *handshake) (o opened, code packet.R
 			s.dead = true
 			s.conn.Store(nil)
 			s.mu.Unlock()
+			e.durable.end(s)
 			o.orphan = s
 		}
 		s = &Session{e: e, clientID: id, createdAt: b.now}

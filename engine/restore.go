@@ -14,6 +14,8 @@ func (e *Engine) restore(store Store) error {
 	}
 	du := &e.durable
 	du.store = store
+	du.restored = make(chan struct{})
+	defer close(du.restored)
 	du.sessions.Store(kept.LastSession)
 	du.messages.Store(kept.LastMessage)
 	store.Start(storeClient{e})

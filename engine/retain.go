@@ -20,10 +20,11 @@ type retainer struct {
 
 // retained is one stored message. It never changes: the next message of the topic replaces it.
 type retained struct {
-	m       *shared // never goes back to the pool, because deliveries in progress may refer to it
-	timer   timer   // of the expiry
-	expires int64   // ns since the epoch; 0 for never
-	stored  bool    // the store has it
+	m       *shared       // never goes back to the pool, because deliveries in progress may refer to it
+	timer   timer         // of the expiry
+	expires int64         // ns since the epoch; 0 for never
+	stored  bool          // the store has it
+	at      atomic.Uint64 // Position behind the record that says so; its message may have been staged again by others
 }
 
 // put stores or removes the retained message of m's topic.
@@ -65,6 +66,8 @@ func (r *retainer) put(b *Batch, m *Message) {
 		old = v
 		if store != nil {
 			r.stage(b, n)
+			r.e.durable.hold(n.m)
+			n.stored = true
 		} else if v != nil && v.stored {
 			b.stage(r.e.durable.store.EndRetained(m.Topic))
 		}
@@ -91,11 +94,8 @@ func (r *retainer) refuse(b *Batch, m *Message, why string) {
 
 // stage stores n. names is locked, so that the store sees changes of a topic in their order.
 func (r *retainer) stage(b *Batch, n *retained) {
-	du := &r.e.durable
 	r.e.putMessage(b, n.m, false)
-	b.stage(du.store.PutRetained(n.m.number.Load(), n.m.Topic))
-	du.hold(n.m)
-	n.stored = true
+	n.at.Store(uint64(b.stage(r.e.durable.store.PutRetained(n.m.number.Load(), n.m.Topic))))
 }
 
 // take takes the message of a topic out, if it is v or v is nil, and gives it.

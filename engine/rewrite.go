@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/lacewing-mqtt/lacewing/engine/topic"
@@ -16,6 +18,13 @@ func (c storeClient) Live() int64 { return c.e.durable.live.Load() }
 // It looks at everything, some at a time, and holds no lock between.
 func (c storeClient) Rewrite(before Position) bool {
 	e := c.e
+	du := &e.durable
+	select {
+	case <-du.restored:
+	case <-e.ctx.Done():
+		return false
+	}
+	du.rewritten.Store(uint64(before)) // first: deliveries that are begun meanwhile see it
 	for from := ""; e.ctx.Err() == nil; {
 		some := e.sessionsFrom(from)
 		if len(some) == 0 {
@@ -32,8 +41,27 @@ func (c storeClient) Rewrite(before Position) bool {
 		return false
 	}
 	b := e.borrow()
-	defer b.giveBack()
 	e.delayed.rewrite(b, before)
+	b.giveBack()
+	return e.awaitEnding()
+}
+
+// awaitEnding waits until the sessions that have died so far are out of the store: what they leave behind may be staged before that
+// Position still.
+func (e *Engine) awaitEnding() bool {
+	du := &e.durable
+	du.mu.Lock()
+	list := slices.Collect(maps.Keys(du.ending))
+	du.mu.Unlock()
+	for _, s := range list {
+		for s.kept.Load() != nil {
+			select {
+			case <-e.ctx.Done():
+				return false
+			case <-time.After(time.Millisecond):
+			}
+		}
+	}
 	return true
 }
 
@@ -118,13 +146,12 @@ func (e *Engine) rewriteRetained(before Position) bool {
 		found, cur = e.retainer.names.All(cur, feedChunk, nil)
 		b := e.borrow()
 		for _, r := range found {
-			if !r.stored || Position(r.m.at.Load()) > before {
+			if !r.stored || Position(r.at.Load()) > before {
 				continue
 			}
 			e.retainer.names.Update(r.m.Topic, func(now *retained) *retained {
 				if now == r {
-					e.putMessage(b, r.m, false)
-					b.stage(e.durable.store.PutRetained(r.m.number.Load(), r.m.Topic))
+					e.retainer.stage(b, r)
 				}
 				return now
 			})

@@ -403,6 +403,14 @@ func TestStoreFails(t *testing.T) {
 	for _, c := range []*wire{s, p, old} {
 		c.all()
 	}
+	p.say(pub("d", "before", 2, 9))
+	w.commit()
+	p.want("PUBREC #9")
+	s.want("PUBLISH d=before q2 #1")
+	s.say(ack(packet.TypePubrec, 1), pub("x", "", 2, 3))
+	w.commit()
+	s.want("PUBREL #1", "PUBREC #3 0x10")
+	s.say(ack(packet.TypePubcomp, 1), ack(packet.TypePubrel, 3), pub("d", "of s", 1, 4)) // PUBCOMP has to wait, and holds up nothing
 	p.say(pub("d", "pending 1", 1, 1), pub("d", "pending 2", 2, 2))
 	old.say(pub("d", "pending 3", 1, 1))
 	w.m.Fail(errors.New("disk full"))
@@ -415,7 +423,7 @@ func TestStoreFails(t *testing.T) {
 	p.say(pub("d", "a", 1, 3), pub("d", "b", 2, 2), pub("d", "c", 0, 0), pub("q0", "d", 0, 0), pub("nobody", "e", 1, 4),
 		&packet.Publish{Topic: []byte("r"), Payload: []byte("x"), Retain: true, QoS: 1, PacketID: 5})
 	p.want("PUBACK #3 0x97", "PUBREC #2 0x97", "PUBLISH q0=d q0 #0", "PUBACK #4 0x10", "PUBACK #5 0x97")
-	s.want("PUBLISH d=pending 1 q1 #1", "PUBLISH d=pending 3 q1 #3", "PUBLISH d=c q0 #0")
+	s.want("PUBLISH d=of s q1 #2", "PUBLISH d=pending 1 q1 #3", "PUBACK #4 0x97", "PUBLISH d=pending 3 q1 #5", "PUBLISH d=c q0 #0")
 	if _, err := w.e.Publish(&engine.Message{Topic: "d", QoS: 1}); err != packet.QuotaExceeded {
 		t.Errorf("Publish: got %v, want quota exceeded", err)
 	}
@@ -429,7 +437,7 @@ func TestStoreFails(t *testing.T) {
 	s.say(sub("other", 1))
 	s.hangUp()
 	s = w.connect(packet.V5, "s") // may take what it has
-	s.want("CONNACK 0x0 true", "PUBLISH d=pending 1 q1 #1 dup", "PUBLISH d=pending 3 q1 #3 dup")
+	s.want("CONNACK 0x0 true", "PUBLISH d=of s q1 #2 dup", "PUBLISH d=pending 1 q1 #3 dup", "PUBLISH d=pending 3 q1 #5 dup")
 
 	w.m.Fail(nil)
 	w.commit()
@@ -437,11 +445,11 @@ func TestStoreFails(t *testing.T) {
 	p.say(pub("d", "again 2", 2, 2))
 	w.commit()
 	p.want("PUBREC #2")
-	s.want("PUBLISH d=again 2 q2 #4")
+	s.want("PUBLISH d=again 2 q2 #6")
 	w.crash(0)
 	s = w.connect(packet.V5, "s")
 	w.commit()
-	s.want("CONNACK 0x0 true", "PUBLISH d=pending 1 q1 #1 dup", "PUBLISH d=pending 3 q1 #3 dup", "PUBLISH d=again 2 q2 #4 dup")
+	s.want("CONNACK 0x0 true", "PUBLISH d=of s q1 #2 dup", "PUBLISH d=pending 1 q1 #3 dup", "PUBLISH d=pending 3 q1 #5 dup", "PUBLISH d=again 2 q2 #6 dup")
 }
 
 // actor is a client that keeps its own side of the protocol over crashes of the broker.

@@ -175,6 +175,9 @@ func Open(o Options) (*Disk, error) {
 	if err = settleRepair(o.FS, o.Dir); err == nil {
 		err = o.FS.MkdirAll(o.Dir)
 	}
+	if err == nil { // a loss of power must not take the directory with all that is in it
+		err = o.FS.SyncDir(filepath.Dir(o.Dir))
+	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open the store: %w", err), lock.Close())
 	}

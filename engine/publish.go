@@ -95,6 +95,10 @@ func (c *Conn) handlePublish(b *Batch, flags byte, body []byte) Next {
 			en = b.lookup(b.name)
 		}
 	}
+	if p.QoS == 0 {
+		b.publish(m, en, nil, 0)
+		return ReadOn
+	}
 	publisher := c.durable(p)
 	if b.unkept(m, en, publisher) {
 		return c.refuseKept(b, p)

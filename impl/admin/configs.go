@@ -41,7 +41,7 @@ func (s *Service) SetConfig(ctx context.Context, node, app, key, value string) e
 	if err := s.appRuns(ctx, node, app); err != nil {
 		return err
 	}
-	before, had := s.store.View().Config(scope)[canonical]
+	before := s.store.View()
 	if err := s.store.SetConfig(ctx, scope, canonical, keep); err != nil {
 		return storeError(err)
 	}
@@ -49,12 +49,28 @@ func (s *Service) SetConfig(ctx context.Context, node, app, key, value string) e
 	if err == nil || KindOf(err) == NodeDown {
 		return err
 	}
-	undo := func() error { return s.store.DeleteConfig(ctx, scope, canonical) }
-	if had {
-		undo = func() error { return s.store.SetConfig(ctx, scope, canonical, before) }
-	}
-	err = errors.Join(err, undo(), s.reconfigure(ctx, node, nodes))
+	err = errors.Join(err, s.restore(ctx, before, scope, nodes, canonical), s.reconfigure(ctx, node, nodes))
 	return fail(ConfigRefused, err.Error())
+}
+
+// restore stores a key as it was. A value for the cluster has replaced those of
+// nodes.
+func (s *Service) restore(ctx context.Context, before raftstore.View, scope string, nodes []Node, key string) error {
+	var err error
+	if value, had := before.Config(scope)[key]; had {
+		err = s.store.SetConfig(ctx, scope, key, value)
+	} else {
+		err = s.store.DeleteConfig(ctx, scope, key)
+	}
+	if scope != raftstore.Cluster {
+		return err
+	}
+	for _, n := range nodes {
+		if value, had := before.Config(n.ID())[key]; had {
+			err = errors.Join(err, s.store.SetConfig(ctx, n.ID(), key, value))
+		}
+	}
+	return err
 }
 
 // appRuns refuses the keys of a plugin that is active nowhere in scope: nothing

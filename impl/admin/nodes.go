@@ -10,19 +10,19 @@ import (
 func (s *Service) Nodes(ctx context.Context) ([]NodeInfo, error) {
 	nodes := s.nodes()
 	infos := make([]NodeInfo, len(nodes))
-	ctx, cancel := context.WithTimeout(ctx, answerWait)
+	limited, cancel := context.WithTimeout(ctx, answerWait)
 	defer cancel()
 	var wg sync.WaitGroup
 	for i, n := range nodes {
 		wg.Go(func() {
 			var err error
-			if infos[i], err = n.Info(ctx); err != nil {
+			if infos[i], err = n.Info(limited); err != nil {
 				infos[i] = NodeInfo{Name: n.Name()}
 			}
 		})
 	}
 	wg.Wait()
-	return infos, nil
+	return infos, ctx.Err()
 }
 
 // Node returns what one member says about itself. UnknownNode, NodeDown.

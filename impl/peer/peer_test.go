@@ -67,7 +67,7 @@ type quiet struct{}
 func (quiet) Start(context.Context, plugins.Env) error { return nil }
 func (quiet) Stop(context.Context) error               { return nil }
 
-func newParts(t *testing.T) *parts {
+func newParts(t testing.TB) *parts {
 	t.Helper()
 	key := config.Key{Name: "retainer.n", Type: config.Integer, Default: "1", Max: 9, Plugin: "retainer", Doc: "A number.", Hot: true}
 	table, err := config.NewTable(config.Core(), []config.Key{key})
@@ -105,7 +105,7 @@ func newParts(t *testing.T) *parts {
 type rest struct{ api.StrictServerInterface }
 
 // serve answers for a node as the cluster port does.
-func (p *parts) serve(t *testing.T) *api.APIClient {
+func (p *parts) serve(t testing.TB) *api.APIClient {
 	t.Helper()
 	h := &peer.Handlers{
 		Node: func() (admin.Node, error) { return p.local, nil },
@@ -119,7 +119,7 @@ func (p *parts) serve(t *testing.T) *api.APIClient {
 	return client(t, e)
 }
 
-func client(t *testing.T, h http.Handler) *api.APIClient {
+func client(t testing.TB, h http.Handler) *api.APIClient {
 	t.Helper()
 	s := httptest.NewServer(h)
 	t.Cleanup(s.Close)
@@ -130,7 +130,7 @@ func client(t *testing.T, h http.Handler) *api.APIClient {
 	return c
 }
 
-func (p *parts) remote(t *testing.T) admin.Node {
+func (p *parts) remote(t testing.TB) admin.Node {
 	return peer.New(peer.Options{Name: name, ID: "id", Client: p.serve(t)})
 }
 

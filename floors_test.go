@@ -89,6 +89,8 @@ var forbidden = []struct{ from, to, why string }{
 	{"impl/v3", module + "/engine", "adapters translate, nothing else"},
 	{"impl/v2", module + "/raftstore", "adapters translate, nothing else"},
 	{"impl/v3", module + "/raftstore", "adapters translate, nothing else"},
+	{"impl/peer", module + "/engine", "adapters translate, nothing else"},
+	{"impl/peer", module + "/raftstore", "adapters translate, nothing else"},
 	{"engine", "net/http", "the engine speaks no HTTP"},
 	{"engine", "github.com/", "the engine imports the standard library and itself"},
 }

@@ -52,6 +52,9 @@ const (
 	requestTimeout = 15 * time.Second // for the work of one management call
 )
 
+// partialHeader names the nodes that an answer is without: they did not answer.
+const partialHeader = "X-Cluster-Partial"
+
 // staleHeader marks answers from metadata that may be old: the cluster has no
 // leader.
 const staleHeader = "X-Cluster-Stale"
@@ -170,8 +173,27 @@ func (s *Server) serve(k Kind, v *version, w http.ResponseWriter, r *http.Reques
 	if !s.o.Sync(ctx) {
 		w.Header().Set(staleHeader, "true")
 	}
-	v.serve(k, w, r.WithContext(ctx))
+	ctx, without := admin.WithAbsent(ctx)
+	v.serve(k, &partial{w, without}, r.WithContext(ctx))
 }
+
+// partial says with an answer what it is without.
+type partial struct {
+	http.ResponseWriter
+	without *admin.Absent
+}
+
+// WriteHeader implements [http.ResponseWriter]. All answers of the versions have
+// their status set.
+func (p *partial) WriteHeader(status int) {
+	if names := p.without.Names(); len(names) > 0 {
+		p.Header().Set(partialHeader, strings.Join(names, ", "))
+	}
+	p.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap lets [http.ResponseController] find the writer beneath.
+func (p *partial) Unwrap() http.ResponseWriter { return p.ResponseWriter }
 
 // document is the v3 document of the dialect in force.
 func (s *Server) document() openapi.Document {

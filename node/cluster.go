@@ -17,6 +17,7 @@ import (
 	"github.com/lacewing-mqtt/lacewing/config"
 	api "github.com/lacewing-mqtt/lacewing/gen/node"
 	"github.com/lacewing-mqtt/lacewing/impl/admin"
+	"github.com/lacewing-mqtt/lacewing/impl/peer"
 	"github.com/lacewing-mqtt/lacewing/raftstore"
 )
 
@@ -154,41 +155,30 @@ func (n *Node) startUsers(ctx, background context.Context) error {
 	return nil
 }
 
-// otherMembers are the other nodes for the lists of both APIs.
-func (n *Node) otherMembers() []admin.Member {
+// peers are the other nodes for both APIs.
+func (n *Node) peers() []admin.Node {
 	if n.cluster == nil {
 		return nil
 	}
-	var out []admin.Member
+	var out []admin.Node
 	for _, p := range n.cluster.Peers() {
-		out = append(out, member{n, p})
+		client, err := n.cluster.Client(p.ID)
+		if err != nil {
+			n.log.Error("node cannot be asked", "node", p.Name, "err", err)
+		}
+		out = append(out, peer.New(peer.Options{Name: p.Name, ID: p.ID, Client: client, Down: p.Down || err != nil}))
 	}
 	return out
 }
 
-// member is another node.
-type member struct {
-	n *Node
-	p cluster.Peer
-}
-
-// Name implements [admin.Member].
-func (m member) Name() string { return m.p.Name }
-
-// Info implements [admin.Member].
-func (m member) Info(ctx context.Context) (admin.NodeInfo, error) {
-	if m.p.Down {
-		return admin.NodeInfo{Name: m.p.Name}, nil
+// asked is what other nodes ask: this node, once everything listens.
+func (n *Node) asked() (admin.Node, error) {
+	select {
+	case <-n.serving:
+		return n.local, nil
+	default:
+		return nil, &admin.Error{Kind: admin.NodeDown, Message: "the node is starting"}
 	}
-	i, err := m.n.cluster.NodeInfo(ctx, m.p.ID)
-	if err != nil {
-		return admin.NodeInfo{}, err
-	}
-	return admin.NodeInfo{
-		Name: i.Name, Running: true, Release: i.Release, Uptime: time.Duration(i.UptimeSeconds) * time.Second, Now: i.Now,
-		MemoryTotal: i.MemoryTotal, MemoryUsed: i.MemoryUsed, Tasks: i.Tasks, MaxFiles: i.MaxFiles, Clients: i.Clients,
-		Load: [3]float64{i.Load1, i.Load5, i.Load15},
-	}, nil
 }
 
 var errNoCluster = errors.New("the node has no cluster port (cluster.listen = off)")
@@ -365,22 +355,4 @@ func (c *control) PeerReadIndex(ctx context.Context, _ api.PeerReadIndexRequestO
 		return api.PeerReadIndex503JSONResponse{UnavailableJSONResponse: api.UnavailableJSONResponse{Message: err.Error()}}, nil
 	}
 	return api.PeerReadIndex200JSONResponse{Index: int64(i)}, nil
-}
-
-// PeerNode implements peer_node.
-func (c *control) PeerNode(ctx context.Context, _ api.PeerNodeRequestObject) (api.PeerNodeResponseObject, error) {
-	select {
-	case <-c.serving:
-	default:
-		return api.PeerNode503JSONResponse{UnavailableJSONResponse: api.UnavailableJSONResponse{Message: "the node is starting"}}, nil
-	}
-	i, err := c.service.Node(ctx, c.name)
-	if err != nil {
-		return nil, err
-	}
-	return api.PeerNode200JSONResponse{
-		Name: i.Name, Release: i.Release, UptimeSeconds: int64(i.Uptime / time.Second), Now: i.Now,
-		MemoryTotal: i.MemoryTotal, MemoryUsed: i.MemoryUsed, Tasks: i.Tasks, MaxFiles: i.MaxFiles, Clients: i.Clients,
-		Load1: i.Load[0], Load5: i.Load[1], Load15: i.Load[2],
-	}, nil
 }

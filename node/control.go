@@ -23,6 +23,7 @@ import (
 	"github.com/lacewing-mqtt/lacewing/engine/packet"
 	"github.com/lacewing-mqtt/lacewing/engine/topic"
 	api "github.com/lacewing-mqtt/lacewing/gen/node"
+	"github.com/lacewing-mqtt/lacewing/impl/peer"
 	"github.com/lacewing-mqtt/lacewing/plugins/recon"
 	"github.com/lacewing-mqtt/lacewing/raftstore"
 )
@@ -44,6 +45,7 @@ func (n *Node) controlHandler() (http.Handler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("document of the node API: %w", err)
 	}
+	c := &control{Node: n, Handlers: &peer.Handlers{Node: n.asked, Sync: func(ctx context.Context) bool { return n.store.Sync(ctx) }}}
 	e := echo.New()
 	e.HTTPErrorHandler = func(err error, c echo.Context) {
 		status, message := http.StatusInternalServerError, err.Error()
@@ -53,7 +55,7 @@ func (n *Node) controlHandler() (http.Handler, error) {
 		writeFailure(c.Response(), status, message)
 	}
 	e.GET(ControlPath+"/openapi.json", func(c echo.Context) error { return c.JSON(http.StatusOK, doc) })
-	api.RegisterHandlersWithBaseURL(e, api.NewStrictHandler((*control)(n), nil), ControlPath)
+	api.RegisterHandlersWithBaseURL(e, api.NewStrictHandler(c, []api.StrictMiddlewareFunc{c.Failures}), ControlPath)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// A request is over when its connection cannot be read any more: the deadline for
 		// bodies would end a profile or a trace in the middle.
@@ -64,6 +66,8 @@ func (n *Node) controlHandler() (http.Handler, error) {
 		if _, member := cluster.PeerOf(r.Context()); member != strings.HasPrefix(r.URL.Path, ControlPath+"/peer/") {
 			writeFailure(w, http.StatusNotFound, "no such call")
 			return
+		} else if member {
+			r.Body = http.MaxBytesReader(w, r.Body, maxCommand)
 		}
 		if r.URL.Path != ControlPath+"/openapi.json" {
 			route, params, err := router.FindRoute(r)
@@ -102,9 +106,12 @@ func writeFailure(w http.ResponseWriter, status int, message string) {
 }
 
 // control is the node API over a Node.
-type control Node
+type control struct {
+	*Node
+	*peer.Handlers // what the other nodes ask
+}
 
-func (c *control) node() *Node { return (*Node)(c) }
+func (c *control) node() *Node { return c.Node }
 
 var _ api.StrictServerInterface = (*control)(nil)
 

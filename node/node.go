@@ -80,6 +80,7 @@ type Node struct {
 	stamps  stamps
 	monitor *monitor
 	plugins *plugins.Set
+	local   *admin.Local // what other nodes ask, when the node serves
 	service *admin.Service
 	web     *web
 	http    *impl.Server

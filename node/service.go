@@ -12,13 +12,13 @@ import (
 // listeners themselves are opened by the plugins management and dashboard.
 func (n *Node) startAdmin() error {
 	n.web = &web{log: n.log}
+	n.local = admin.NewLocal(admin.LocalOptions{
+		Name: n.name, ID: n.store.NodeID(), Release: n.release, Engine: n.engine, Plugins: n.plugins,
+		Config: n.Config, Reconfigure: n.Reconfigure,
+		HTTPListeners: n.httpListeners, Started: n.started,
+	})
 	n.service = admin.New(admin.Options{
-		Local: admin.NewLocal(admin.LocalOptions{
-			Name: n.name, ID: n.store.NodeID(), Release: n.release, Engine: n.engine, Plugins: n.plugins,
-			Config: n.Config, Reconfigure: n.Reconfigure,
-			HTTPListeners: n.httpListeners, Started: n.started,
-		}),
-		Store: n.store, Config: n.Config, Logger: n.log, Members: n.otherMembers,
+		Local: n.local, Peers: n.peers, Store: n.store, Config: n.Config, Logger: n.log,
 	})
 	var err error
 	n.http, err = impl.New(impl.Options{

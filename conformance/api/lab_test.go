@@ -23,6 +23,7 @@ var nodeSettings = map[string]string{
 	"listener.wss.external":    "0",
 	"management.listener.http": "0",
 	"dashboard.listener.http":  "0",
+	"cluster.listen":           "127.0.0.1:0",
 	"node.cookie":              "conformance",
 }
 

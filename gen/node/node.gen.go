@@ -379,6 +379,15 @@ type PeerAdmission struct {
 	Version string `json:"version"`
 }
 
+// PeerAlarm defines model for PeerAlarm.
+type PeerAlarm struct {
+	At       time.Time `json:"at"`
+	Id       string    `json:"id"`
+	Severity string    `json:"severity"`
+	Summary  string    `json:"summary"`
+	Title    string    `json:"title"`
+}
+
 // PeerApplied defines model for PeerApplied.
 type PeerApplied struct {
 	// Index Where the command stands in the log.
@@ -388,9 +397,93 @@ type PeerApplied struct {
 	Outcome int `json:"outcome"`
 }
 
+// PeerClient defines model for PeerClient.
+type PeerClient struct {
+	Bridge      bool      `json:"bridge"`
+	CleanStart  bool      `json:"clean_start"`
+	ConnectedAt time.Time `json:"connected_at"`
+	Id          string    `json:"id"`
+	KeepAlive   int       `json:"keep_alive"`
+	Mountpoint  *string   `json:"mountpoint,omitempty"`
+
+	// Peer Address and port.
+	Peer      string  `json:"peer"`
+	PeerCert  *string `json:"peer_cert,omitempty"`
+	Protocol  string  `json:"protocol"`
+	Superuser bool    `json:"superuser"`
+	Username  string  `json:"username"`
+	Version   int     `json:"version"`
+	WillTopic *string `json:"will_topic,omitempty"`
+	Zone      string  `json:"zone"`
+}
+
+// PeerClientName defines model for PeerClientName.
+type PeerClientName struct {
+	ClientId string `json:"client_id"`
+}
+
+// PeerClientPage defines model for PeerClientPage.
+type PeerClientPage struct {
+	Items []PeerClient `json:"items"`
+
+	// Total Rows of the whole list.
+	Total int `json:"total"`
+}
+
+// PeerCounters defines model for PeerCounters.
+type PeerCounters map[string]int64
+
+// PeerDistribution defines model for PeerDistribution.
+type PeerDistribution struct {
+	// Counts By powers of two.
+	Counts []int64 `json:"counts"`
+	Sum    int64   `json:"sum"`
+}
+
+// PeerFailure defines model for PeerFailure.
+type PeerFailure struct {
+	// Kind What went wrong, a word.
+	Kind    string `json:"kind"`
+	Message string `json:"message"`
+
+	// Subject What it is about.
+	Subject *string `json:"subject,omitempty"`
+}
+
 // PeerIndex defines model for PeerIndex.
 type PeerIndex struct {
 	Index int64 `json:"index"`
+}
+
+// PeerListener defines model for PeerListener.
+type PeerListener struct {
+	Acceptors      int    `json:"acceptors"`
+	Address        string `json:"address"`
+	Connections    int    `json:"connections"`
+	MaxConnections int    `json:"max_connections"`
+	Protocol       string `json:"protocol"`
+
+	// Service api or dashboard, empty for MQTT.
+	Service string `json:"service"`
+
+	// Shutdowns Closed connections by reason.
+	Shutdowns *map[string]int64 `json:"shutdowns,omitempty"`
+}
+
+// PeerListing defines model for PeerListing.
+type PeerListing struct {
+	Description string `json:"description"`
+	Version     string `json:"version"`
+}
+
+// PeerMessage defines model for PeerMessage.
+type PeerMessage struct {
+	// From A label of the sender.
+	From    string `json:"from"`
+	Payload []byte `json:"payload"`
+	Qos     int    `json:"qos"`
+	Retain  bool   `json:"retain"`
+	Topic   string `json:"topic"`
 }
 
 // PeerNode defines model for PeerNode.
@@ -407,6 +500,85 @@ type PeerNode struct {
 	Release       string    `json:"release"`
 	Tasks         int       `json:"tasks"`
 	UptimeSeconds int64     `json:"uptime_seconds"`
+}
+
+// PeerPlugin defines model for PeerPlugin.
+type PeerPlugin struct {
+	Active bool `json:"active"`
+
+	// Name Without prefix.
+	Name string       `json:"name"`
+	V2   *PeerListing `json:"v2,omitempty"`
+	V3   *PeerListing `json:"v3,omitempty"`
+}
+
+// PeerPluginConfig defines model for PeerPluginConfig.
+type PeerPluginConfig struct {
+	Plugin   string            `json:"plugin"`
+	Settings map[string]string `json:"settings"`
+}
+
+// PeerPluginName defines model for PeerPluginName.
+type PeerPluginName struct {
+	// Plugin With or without prefix.
+	Plugin string `json:"plugin"`
+}
+
+// PeerPluginSetting defines model for PeerPluginSetting.
+type PeerPluginSetting struct {
+	Desc     string `json:"desc"`
+	Key      string `json:"key"`
+	Required bool   `json:"required"`
+	Value    string `json:"value"`
+}
+
+// PeerRoutePage defines model for PeerRoutePage.
+type PeerRoutePage struct {
+	Items []string `json:"items"`
+
+	// Total Rows of the whole list.
+	Total int `json:"total"`
+}
+
+// PeerSession defines model for PeerSession.
+type PeerSession struct {
+	AwaitingAck  int       `json:"awaiting_ack"`
+	AwaitingComp int       `json:"awaiting_comp"`
+	AwaitingRel  int       `json:"awaiting_rel"`
+	CleanStart   bool      `json:"clean_start"`
+	ClientId     string    `json:"client_id"`
+	Connected    bool      `json:"connected"`
+	CreatedAt    time.Time `json:"created_at"`
+	Delivered    int64     `json:"delivered"`
+	Dropped      int64     `json:"dropped"`
+	Enqueued     int64     `json:"enqueued"`
+
+	// Expiry Seconds.
+	Expiry           int64  `json:"expiry"`
+	Inflight         int    `json:"inflight"`
+	MaxAwaitingRel   int    `json:"max_awaiting_rel"`
+	MaxInflight      int    `json:"max_inflight"`
+	MaxQueue         int    `json:"max_queue"`
+	MaxSubscriptions int    `json:"max_subscriptions"`
+	Queue            int    `json:"queue"`
+	Subscriptions    int    `json:"subscriptions"`
+	Username         string `json:"username"`
+}
+
+// PeerSessionPage defines model for PeerSessionPage.
+type PeerSessionPage struct {
+	Items []PeerSession `json:"items"`
+
+	// Total Rows of the whole list.
+	Total int `json:"total"`
+}
+
+// PeerSetting defines model for PeerSetting.
+type PeerSetting struct {
+	App      string `json:"app"`
+	Datatype string `json:"datatype"`
+	Key      string `json:"key"`
+	Value    string `json:"value"`
 }
 
 // PeerState defines model for PeerState.
@@ -434,6 +606,56 @@ type PeerState struct {
 
 	// You The node that asks is a member of the same cluster.
 	You bool `json:"you"`
+}
+
+// PeerStorage defines model for PeerStorage.
+type PeerStorage struct {
+	Bytes           int64            `json:"bytes"`
+	Changes         int64            `json:"changes"`
+	CommitTimes     PeerDistribution `json:"commit_times"`
+	Commits         int64            `json:"commits"`
+	Committed       int64            `json:"committed"`
+	CommittedBytes  int64            `json:"committed_bytes"`
+	Durability      string           `json:"durability"`
+	Fault           *string          `json:"fault,omitempty"`
+	Faults          int64            `json:"faults"`
+	GroupSizes      PeerDistribution `json:"group_sizes"`
+	LiveBytes       int64            `json:"live_bytes"`
+	MaxBytes        int64            `json:"max_bytes"`
+	Promise         string           `json:"promise"`
+	RewrittenBytes  int64            `json:"rewritten_bytes"`
+	Segments        int              `json:"segments"`
+	Staged          int64            `json:"staged"`
+	SyncNanoseconds int64            `json:"sync_nanoseconds"`
+	Syncs           int64            `json:"syncs"`
+}
+
+// PeerSubscribe defines model for PeerSubscribe.
+type PeerSubscribe struct {
+	ClientId string `json:"client_id"`
+	Qos      int    `json:"qos"`
+	Topic    string `json:"topic"`
+}
+
+// PeerSubscription defines model for PeerSubscription.
+type PeerSubscription struct {
+	ClientId string `json:"client_id"`
+	Qos      int    `json:"qos"`
+	Topic    string `json:"topic"`
+}
+
+// PeerSubscriptionPage defines model for PeerSubscriptionPage.
+type PeerSubscriptionPage struct {
+	Items []PeerSubscription `json:"items"`
+
+	// Total Rows of the whole list.
+	Total int `json:"total"`
+}
+
+// PeerTopic defines model for PeerTopic.
+type PeerTopic struct {
+	ClientId string `json:"client_id"`
+	Topic    string `json:"topic"`
 }
 
 // PluginList defines model for PluginList.
@@ -591,14 +813,107 @@ type VM struct {
 	} `json:"scheduler"`
 }
 
+// PeerAPIVersion defines model for PeerAPIVersion.
+type PeerAPIVersion = int
+
+// PeerClientID defines model for PeerClientID.
+type PeerClientID = string
+
+// PeerFilter defines model for PeerFilter.
+type PeerFilter = string
+
+// PeerLimit defines model for PeerLimit.
+type PeerLimit = int
+
+// PeerOffset defines model for PeerOffset.
+type PeerOffset = int
+
+// PeerPluginParam defines model for PeerPluginParam.
+type PeerPluginParam = string
+
 // NotFound defines model for NotFound.
 type NotFound = Failure
+
+// PeerRefused defines model for PeerRefused.
+type PeerRefused = PeerFailure
 
 // Refused defines model for Refused.
 type Refused = Failure
 
 // Unavailable defines model for Unavailable.
 type Unavailable = Failure
+
+// PeerClientParams defines parameters for PeerClient.
+type PeerClientParams struct {
+	// ClientId The client identifier.
+	ClientId PeerClientID `form:"client_id" json:"client_id"`
+}
+
+// PeerClientsParams defines parameters for PeerClients.
+type PeerClientsParams struct {
+	// Offset Rows to pass over.
+	Offset PeerOffset `form:"offset" json:"offset"`
+
+	// Limit Rows of the page.
+	Limit PeerLimit `form:"limit" json:"limit"`
+}
+
+// PeerPluginConfigParams defines parameters for PeerPluginConfig.
+type PeerPluginConfigParams struct {
+	// Plugin Plugin name, with or without prefix.
+	Plugin PeerPluginParam `form:"plugin" json:"plugin"`
+}
+
+// PeerRoutesParams defines parameters for PeerRoutes.
+type PeerRoutesParams struct {
+	// Offset Rows to pass over.
+	Offset PeerOffset `form:"offset" json:"offset"`
+
+	// Limit Rows of the page.
+	Limit PeerLimit `form:"limit" json:"limit"`
+}
+
+// PeerRoutesOfParams defines parameters for PeerRoutesOf.
+type PeerRoutesOfParams struct {
+	// Filter A topic filter.
+	Filter PeerFilter `form:"filter" json:"filter"`
+}
+
+// PeerSessionParams defines parameters for PeerSession.
+type PeerSessionParams struct {
+	// ClientId The client identifier.
+	ClientId PeerClientID `form:"client_id" json:"client_id"`
+}
+
+// PeerSessionsParams defines parameters for PeerSessions.
+type PeerSessionsParams struct {
+	// Offset Rows to pass over.
+	Offset PeerOffset `form:"offset" json:"offset"`
+
+	// Limit Rows of the page.
+	Limit PeerLimit `form:"limit" json:"limit"`
+}
+
+// PeerSettingsParams defines parameters for PeerSettings.
+type PeerSettingsParams struct {
+	// Api The version of the API, 2 or 3.
+	Api PeerAPIVersion `form:"api" json:"api"`
+}
+
+// PeerSubscriptionsParams defines parameters for PeerSubscriptions.
+type PeerSubscriptionsParams struct {
+	// Offset Rows to pass over.
+	Offset PeerOffset `form:"offset" json:"offset"`
+
+	// Limit Rows of the page.
+	Limit PeerLimit `form:"limit" json:"limit"`
+}
+
+// PeerSubscriptionsOfParams defines parameters for PeerSubscriptionsOf.
+type PeerSubscriptionsOfParams struct {
+	// ClientId The client identifier.
+	ClientId PeerClientID `form:"client_id" json:"client_id"`
+}
 
 // ReloadParams defines parameters for Reload.
 type ReloadParams struct {
@@ -654,8 +969,32 @@ type ClusterJoinJSONRequestBody = ClusterJoin
 // ClusterRecoverJSONRequestBody defines body for ClusterRecover for application/json ContentType.
 type ClusterRecoverJSONRequestBody = ClusterRecover
 
+// PeerCleanAclJSONRequestBody defines body for PeerCleanAcl for application/json ContentType.
+type PeerCleanAclJSONRequestBody = PeerTopic
+
+// PeerKickJSONRequestBody defines body for PeerKick for application/json ContentType.
+type PeerKickJSONRequestBody = PeerClientName
+
 // PeerAdmitJSONRequestBody defines body for PeerAdmit for application/json ContentType.
 type PeerAdmitJSONRequestBody = PeerAdmission
+
+// PeerSetPluginConfigJSONRequestBody defines body for PeerSetPluginConfig for application/json ContentType.
+type PeerSetPluginConfigJSONRequestBody = PeerPluginConfig
+
+// PeerPluginLoadJSONRequestBody defines body for PeerPluginLoad for application/json ContentType.
+type PeerPluginLoadJSONRequestBody = PeerPluginName
+
+// PeerPluginUnloadJSONRequestBody defines body for PeerPluginUnload for application/json ContentType.
+type PeerPluginUnloadJSONRequestBody = PeerPluginName
+
+// PeerPublishJSONRequestBody defines body for PeerPublish for application/json ContentType.
+type PeerPublishJSONRequestBody = PeerMessage
+
+// PeerSubscribeJSONRequestBody defines body for PeerSubscribe for application/json ContentType.
+type PeerSubscribeJSONRequestBody = PeerSubscribe
+
+// PeerUnsubscribeJSONRequestBody defines body for PeerUnsubscribe for application/json ContentType.
+type PeerUnsubscribeJSONRequestBody = PeerTopic
 
 // SetPasswordJSONRequestBody defines body for SetPassword for application/json ContentType.
 type SetPasswordJSONRequestBody = NewPassword
@@ -805,6 +1144,45 @@ type ClientInterface interface {
 	// Corresponds with GET /configs (the `EffectiveConfigs` operationId).
 	EffectiveConfigs(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// PeerAlarms List what is raised
+	//
+	// Alarms of this node, by identifier.
+	//
+	// Corresponds with GET /peer/alarms (the `PeerAlarms` operationId).
+	PeerAlarms(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerCleanAclWithBody Forget decisions about a topic
+	//
+	// Those that are remembered for one connection.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /peer/clean_acl (the `PeerCleanAcl` operationId).
+	PeerCleanAclWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerCleanAcl Forget decisions about a topic
+	//
+	// Those that are remembered for one connection.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /peer/clean_acl (the `PeerCleanAcl` operationId).
+	PeerCleanAcl(ctx context.Context, body PeerCleanAclJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerClient Look a connection up
+	//
+	// One row, or none.
+	//
+	// Corresponds with GET /peer/client (the `PeerClient` operationId).
+	PeerClient(ctx context.Context, params *PeerClientParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerClients List the connections of this node
+	//
+	// By client identifier, bytewise. A limit of 0 asks for the length alone.
+	//
+	// Corresponds with GET /peer/clients (the `PeerClients` operationId).
+	PeerClients(ctx context.Context, params *PeerClientsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// PeerCommandWithBody Apply a command to the metadata
 	//
 	// The leader applies a command that another node has encoded, and answers when it has. A repeated command is answered as the first time. 503 may be repeated after another leader is found.
@@ -813,6 +1191,31 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /peer/commands (the `PeerCommand` operationId).
 	PeerCommandWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerKickWithBody Close a connection
+	//
+	// Answered when it is gone.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /peer/kick (the `PeerKick` operationId).
+	PeerKickWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerKick Close a connection
+	//
+	// Answered when it is gone.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /peer/kick (the `PeerKick` operationId).
+	PeerKick(ctx context.Context, body PeerKickJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerListeners List what is open
+	//
+	// HTTP listeners included.
+	//
+	// Corresponds with GET /peer/listeners (the `PeerListeners` operationId).
+	PeerListeners(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// PeerAdmitWithBody Take a node into the cluster
 	//
@@ -839,12 +1242,105 @@ type ClientInterface interface {
 	// Corresponds with DELETE /peer/members/{id} (the `PeerDismiss` operationId).
 	PeerDismiss(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// PeerMetrics Show the counters
+	//
+	// Since the start of the node.
+	//
+	// Corresponds with GET /peer/metrics (the `PeerMetrics` operationId).
+	PeerMetrics(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// PeerNode Say what the lists of nodes show
 	//
 	// Facts and figures of the node.
 	//
 	// Corresponds with GET /peer/node (the `PeerNode` operationId).
 	PeerNode(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerPluginConfig Show the configuration of a plugin
+	//
+	// The keys as its file would have them.
+	//
+	// Corresponds with GET /peer/plugin_config (the `PeerPluginConfig` operationId).
+	PeerPluginConfig(ctx context.Context, params *PeerPluginConfigParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerSetPluginConfigWithBody Replace the configuration of a plugin
+	//
+	// The whole set; an active plugin has taken it when the call is answered.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /peer/plugin_config (the `PeerSetPluginConfig` operationId).
+	PeerSetPluginConfigWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerSetPluginConfig Replace the configuration of a plugin
+	//
+	// The whole set; an active plugin has taken it when the call is answered.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /peer/plugin_config (the `PeerSetPluginConfig` operationId).
+	PeerSetPluginConfig(ctx context.Context, body PeerSetPluginConfigJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerPlugins List the plugins of this node
+	//
+	// What is built, by name.
+	//
+	// Corresponds with GET /peer/plugins (the `PeerPlugins` operationId).
+	PeerPlugins(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerPluginLoadWithBody Start a plugin
+	//
+	// Answered when it is in effect and recorded.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /peer/plugins/load (the `PeerPluginLoad` operationId).
+	PeerPluginLoadWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerPluginLoad Start a plugin
+	//
+	// Answered when it is in effect and recorded.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /peer/plugins/load (the `PeerPluginLoad` operationId).
+	PeerPluginLoad(ctx context.Context, body PeerPluginLoadJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerPluginUnloadWithBody Stop a plugin
+	//
+	// Answered when it is in effect and recorded.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /peer/plugins/unload (the `PeerPluginUnload` operationId).
+	PeerPluginUnloadWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerPluginUnload Stop a plugin
+	//
+	// Answered when it is in effect and recorded.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /peer/plugins/unload (the `PeerPluginUnload` operationId).
+	PeerPluginUnload(ctx context.Context, body PeerPluginUnloadJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerPublishWithBody Publish a message from this node
+	//
+	// Answered when it is stored, for QoS 1 and 2.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /peer/publish (the `PeerPublish` operationId).
+	PeerPublishWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerPublish Publish a message from this node
+	//
+	// Answered when it is stored, for QoS 1 and 2.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /peer/publish (the `PeerPublish` operationId).
+	PeerPublish(ctx context.Context, body PeerPublishJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// PeerReadIndex Say how far the metadata are
 	//
@@ -853,12 +1349,118 @@ type ClientInterface interface {
 	// Corresponds with POST /peer/read_index (the `PeerReadIndex` operationId).
 	PeerReadIndex(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// PeerReconfigure Put the stored configuration into effect
+	//
+	// With everything that was stored before the call.
+	//
+	// Corresponds with POST /peer/reconfigure (the `PeerReconfigure` operationId).
+	PeerReconfigure(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerRoutes List the filters that this node has subscribers for
+	//
+	// By filter, bytewise. A limit of 0 asks for the length alone.
+	//
+	// Corresponds with GET /peer/routes (the `PeerRoutes` operationId).
+	PeerRoutes(ctx context.Context, params *PeerRoutesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerRoutesOf Look a filter up
+	//
+	// Exactly this filter, nothing is matched.
+	//
+	// Corresponds with GET /peer/routes_of (the `PeerRoutesOf` operationId).
+	PeerRoutesOf(ctx context.Context, params *PeerRoutesOfParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerSession Look a session up
+	//
+	// One row, or none.
+	//
+	// Corresponds with GET /peer/session (the `PeerSession` operationId).
+	PeerSession(ctx context.Context, params *PeerSessionParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerSessions List the sessions of this node
+	//
+	// By client identifier, bytewise. A limit of 0 asks for the length alone.
+	//
+	// Corresponds with GET /peer/sessions (the `PeerSessions` operationId).
+	PeerSessions(ctx context.Context, params *PeerSessionsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerSettings List the hot configuration in effect
+	//
+	// As a version of the API shows it.
+	//
+	// Corresponds with GET /peer/settings (the `PeerSettings` operationId).
+	PeerSettings(ctx context.Context, params *PeerSettingsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// PeerState Say how this node stands
 	//
 	// Asked every second by every other member, and by nodes that look for a cluster.
 	//
 	// Corresponds with GET /peer/state (the `PeerState` operationId).
 	PeerState(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerStats Show the gauges
+	//
+	// With their high-water marks.
+	//
+	// Corresponds with GET /peer/stats (the `PeerStats` operationId).
+	PeerStats(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerStorage Show the store of sessions and messages
+	//
+	// Its figures.
+	//
+	// Corresponds with GET /peer/storage (the `PeerStorage` operationId).
+	PeerStorage(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerSubscribeWithBody Subscribe a session
+	//
+	// As if the client had asked, without an answer to the client.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /peer/subscribe (the `PeerSubscribe` operationId).
+	PeerSubscribeWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerSubscribe Subscribe a session
+	//
+	// As if the client had asked, without an answer to the client.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /peer/subscribe (the `PeerSubscribe` operationId).
+	PeerSubscribe(ctx context.Context, body PeerSubscribeJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerSubscriptions List the subscriptions of this node
+	//
+	// By client identifier, then filter, bytewise. A limit of 0 asks for the length alone.
+	//
+	// Corresponds with GET /peer/subscriptions (the `PeerSubscriptions` operationId).
+	PeerSubscriptions(ctx context.Context, params *PeerSubscriptionsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerSubscriptionsOf List the subscriptions of a client
+	//
+	// By filter.
+	//
+	// Corresponds with GET /peer/subscriptions_of (the `PeerSubscriptionsOf` operationId).
+	PeerSubscriptionsOf(ctx context.Context, params *PeerSubscriptionsOfParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerUnsubscribeWithBody Take a subscription off a session
+	//
+	// A filter that the session does not have is success.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /peer/unsubscribe (the `PeerUnsubscribe` operationId).
+	PeerUnsubscribeWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerUnsubscribe Take a subscription off a session
+	//
+	// A filter that the session does not have is success.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /peer/unsubscribe (the `PeerUnsubscribe` operationId).
+	PeerUnsubscribe(ctx context.Context, body PeerUnsubscribeJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListPlugins List the plugins
 	//
@@ -1133,6 +1735,95 @@ func (c *APIClient) EffectiveConfigs(ctx context.Context, reqEditors ...RequestE
 	return c.Client.Do(req)
 }
 
+// PeerAlarms List what is raised
+//
+// Alarms of this node, by identifier.
+//
+// Corresponds with GET /peer/alarms (the `PeerAlarms` operationId).
+func (c *APIClient) PeerAlarms(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerAlarmsRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerCleanAclWithBody Forget decisions about a topic
+//
+// Those that are remembered for one connection.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /peer/clean_acl (the `PeerCleanAcl` operationId).
+func (c *APIClient) PeerCleanAclWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerCleanAclRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerCleanAcl Forget decisions about a topic
+//
+// Those that are remembered for one connection.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /peer/clean_acl (the `PeerCleanAcl` operationId).
+func (c *APIClient) PeerCleanAcl(ctx context.Context, body PeerCleanAclJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerCleanAclRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerClient Look a connection up
+//
+// One row, or none.
+//
+// Corresponds with GET /peer/client (the `PeerClient` operationId).
+func (c *APIClient) PeerClient(ctx context.Context, params *PeerClientParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerClientRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerClients List the connections of this node
+//
+// By client identifier, bytewise. A limit of 0 asks for the length alone.
+//
+// Corresponds with GET /peer/clients (the `PeerClients` operationId).
+func (c *APIClient) PeerClients(ctx context.Context, params *PeerClientsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerClientsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // PeerCommandWithBody Apply a command to the metadata
 //
 // The leader applies a command that another node has encoded, and answers when it has. A repeated command is answered as the first time. 503 may be repeated after another leader is found.
@@ -1142,6 +1833,61 @@ func (c *APIClient) EffectiveConfigs(ctx context.Context, reqEditors ...RequestE
 // Corresponds with POST /peer/commands (the `PeerCommand` operationId).
 func (c *APIClient) PeerCommandWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewPeerCommandRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerKickWithBody Close a connection
+//
+// Answered when it is gone.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /peer/kick (the `PeerKick` operationId).
+func (c *APIClient) PeerKickWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerKickRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerKick Close a connection
+//
+// Answered when it is gone.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /peer/kick (the `PeerKick` operationId).
+func (c *APIClient) PeerKick(ctx context.Context, body PeerKickJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerKickRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerListeners List what is open
+//
+// HTTP listeners included.
+//
+// Corresponds with GET /peer/listeners (the `PeerListeners` operationId).
+func (c *APIClient) PeerListeners(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerListenersRequest(c.Server)
 	if err != nil {
 		return nil, err
 	}
@@ -1207,6 +1953,23 @@ func (c *APIClient) PeerDismiss(ctx context.Context, id string, reqEditors ...Re
 	return c.Client.Do(req)
 }
 
+// PeerMetrics Show the counters
+//
+// Since the start of the node.
+//
+// Corresponds with GET /peer/metrics (the `PeerMetrics` operationId).
+func (c *APIClient) PeerMetrics(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerMetricsRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // PeerNode Say what the lists of nodes show
 //
 // Facts and figures of the node.
@@ -1214,6 +1977,192 @@ func (c *APIClient) PeerDismiss(ctx context.Context, id string, reqEditors ...Re
 // Corresponds with GET /peer/node (the `PeerNode` operationId).
 func (c *APIClient) PeerNode(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewPeerNodeRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerPluginConfig Show the configuration of a plugin
+//
+// The keys as its file would have them.
+//
+// Corresponds with GET /peer/plugin_config (the `PeerPluginConfig` operationId).
+func (c *APIClient) PeerPluginConfig(ctx context.Context, params *PeerPluginConfigParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerPluginConfigRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerSetPluginConfigWithBody Replace the configuration of a plugin
+//
+// The whole set; an active plugin has taken it when the call is answered.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /peer/plugin_config (the `PeerSetPluginConfig` operationId).
+func (c *APIClient) PeerSetPluginConfigWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerSetPluginConfigRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerSetPluginConfig Replace the configuration of a plugin
+//
+// The whole set; an active plugin has taken it when the call is answered.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /peer/plugin_config (the `PeerSetPluginConfig` operationId).
+func (c *APIClient) PeerSetPluginConfig(ctx context.Context, body PeerSetPluginConfigJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerSetPluginConfigRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerPlugins List the plugins of this node
+//
+// What is built, by name.
+//
+// Corresponds with GET /peer/plugins (the `PeerPlugins` operationId).
+func (c *APIClient) PeerPlugins(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerPluginsRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerPluginLoadWithBody Start a plugin
+//
+// Answered when it is in effect and recorded.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /peer/plugins/load (the `PeerPluginLoad` operationId).
+func (c *APIClient) PeerPluginLoadWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerPluginLoadRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerPluginLoad Start a plugin
+//
+// Answered when it is in effect and recorded.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /peer/plugins/load (the `PeerPluginLoad` operationId).
+func (c *APIClient) PeerPluginLoad(ctx context.Context, body PeerPluginLoadJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerPluginLoadRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerPluginUnloadWithBody Stop a plugin
+//
+// Answered when it is in effect and recorded.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /peer/plugins/unload (the `PeerPluginUnload` operationId).
+func (c *APIClient) PeerPluginUnloadWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerPluginUnloadRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerPluginUnload Stop a plugin
+//
+// Answered when it is in effect and recorded.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /peer/plugins/unload (the `PeerPluginUnload` operationId).
+func (c *APIClient) PeerPluginUnload(ctx context.Context, body PeerPluginUnloadJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerPluginUnloadRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerPublishWithBody Publish a message from this node
+//
+// Answered when it is stored, for QoS 1 and 2.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /peer/publish (the `PeerPublish` operationId).
+func (c *APIClient) PeerPublishWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerPublishRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerPublish Publish a message from this node
+//
+// Answered when it is stored, for QoS 1 and 2.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /peer/publish (the `PeerPublish` operationId).
+func (c *APIClient) PeerPublish(ctx context.Context, body PeerPublishJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerPublishRequest(c.Server, body)
 	if err != nil {
 		return nil, err
 	}
@@ -1241,6 +2190,108 @@ func (c *APIClient) PeerReadIndex(ctx context.Context, reqEditors ...RequestEdit
 	return c.Client.Do(req)
 }
 
+// PeerReconfigure Put the stored configuration into effect
+//
+// With everything that was stored before the call.
+//
+// Corresponds with POST /peer/reconfigure (the `PeerReconfigure` operationId).
+func (c *APIClient) PeerReconfigure(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerReconfigureRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerRoutes List the filters that this node has subscribers for
+//
+// By filter, bytewise. A limit of 0 asks for the length alone.
+//
+// Corresponds with GET /peer/routes (the `PeerRoutes` operationId).
+func (c *APIClient) PeerRoutes(ctx context.Context, params *PeerRoutesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerRoutesRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerRoutesOf Look a filter up
+//
+// Exactly this filter, nothing is matched.
+//
+// Corresponds with GET /peer/routes_of (the `PeerRoutesOf` operationId).
+func (c *APIClient) PeerRoutesOf(ctx context.Context, params *PeerRoutesOfParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerRoutesOfRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerSession Look a session up
+//
+// One row, or none.
+//
+// Corresponds with GET /peer/session (the `PeerSession` operationId).
+func (c *APIClient) PeerSession(ctx context.Context, params *PeerSessionParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerSessionRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerSessions List the sessions of this node
+//
+// By client identifier, bytewise. A limit of 0 asks for the length alone.
+//
+// Corresponds with GET /peer/sessions (the `PeerSessions` operationId).
+func (c *APIClient) PeerSessions(ctx context.Context, params *PeerSessionsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerSessionsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerSettings List the hot configuration in effect
+//
+// As a version of the API shows it.
+//
+// Corresponds with GET /peer/settings (the `PeerSettings` operationId).
+func (c *APIClient) PeerSettings(ctx context.Context, params *PeerSettingsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerSettingsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // PeerState Say how this node stands
 //
 // Asked every second by every other member, and by nodes that look for a cluster.
@@ -1248,6 +2299,150 @@ func (c *APIClient) PeerReadIndex(ctx context.Context, reqEditors ...RequestEdit
 // Corresponds with GET /peer/state (the `PeerState` operationId).
 func (c *APIClient) PeerState(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewPeerStateRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerStats Show the gauges
+//
+// With their high-water marks.
+//
+// Corresponds with GET /peer/stats (the `PeerStats` operationId).
+func (c *APIClient) PeerStats(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerStatsRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerStorage Show the store of sessions and messages
+//
+// Its figures.
+//
+// Corresponds with GET /peer/storage (the `PeerStorage` operationId).
+func (c *APIClient) PeerStorage(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerStorageRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerSubscribeWithBody Subscribe a session
+//
+// As if the client had asked, without an answer to the client.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /peer/subscribe (the `PeerSubscribe` operationId).
+func (c *APIClient) PeerSubscribeWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerSubscribeRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerSubscribe Subscribe a session
+//
+// As if the client had asked, without an answer to the client.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /peer/subscribe (the `PeerSubscribe` operationId).
+func (c *APIClient) PeerSubscribe(ctx context.Context, body PeerSubscribeJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerSubscribeRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerSubscriptions List the subscriptions of this node
+//
+// By client identifier, then filter, bytewise. A limit of 0 asks for the length alone.
+//
+// Corresponds with GET /peer/subscriptions (the `PeerSubscriptions` operationId).
+func (c *APIClient) PeerSubscriptions(ctx context.Context, params *PeerSubscriptionsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerSubscriptionsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerSubscriptionsOf List the subscriptions of a client
+//
+// By filter.
+//
+// Corresponds with GET /peer/subscriptions_of (the `PeerSubscriptionsOf` operationId).
+func (c *APIClient) PeerSubscriptionsOf(ctx context.Context, params *PeerSubscriptionsOfParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerSubscriptionsOfRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerUnsubscribeWithBody Take a subscription off a session
+//
+// A filter that the session does not have is success.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /peer/unsubscribe (the `PeerUnsubscribe` operationId).
+func (c *APIClient) PeerUnsubscribeWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerUnsubscribeRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerUnsubscribe Take a subscription off a session
+//
+// A filter that the session does not have is success.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /peer/unsubscribe (the `PeerUnsubscribe` operationId).
+func (c *APIClient) PeerUnsubscribe(ctx context.Context, body PeerUnsubscribeJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerUnsubscribeRequest(c.Server, body)
 	if err != nil {
 		return nil, err
 	}
@@ -1741,6 +2936,181 @@ func NewEffectiveConfigsRequest(server string) (*http.Request, error) {
 	return req, nil
 }
 
+// NewPeerAlarmsRequest constructs an http.Request for the PeerAlarms method
+func NewPeerAlarmsRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/peer/alarms")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewPeerCleanAclRequest calls the generic PeerCleanAcl builder with application/json body
+func NewPeerCleanAclRequest(server string, body PeerCleanAclJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewPeerCleanAclRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewPeerCleanAclRequestWithBody constructs an http.Request for the PeerCleanAcl method, with any body, and a specified content type
+func NewPeerCleanAclRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/peer/clean_acl")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewPeerClientRequest constructs an http.Request for the PeerClient method
+func NewPeerClientRequest(server string, params *PeerClientParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/peer/client")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "client_id", params.ClientId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewPeerClientsRequest constructs an http.Request for the PeerClients method
+func NewPeerClientsRequest(server string, params *PeerClientsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/peer/clients")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "offset", params.Offset, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewPeerCommandRequestWithBody constructs an http.Request for the PeerCommand method, with any body, and a specified content type
 func NewPeerCommandRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
@@ -1766,6 +3136,73 @@ func NewPeerCommandRequestWithBody(server string, contentType string, body io.Re
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewPeerKickRequest calls the generic PeerKick builder with application/json body
+func NewPeerKickRequest(server string, body PeerKickJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewPeerKickRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewPeerKickRequestWithBody constructs an http.Request for the PeerKick method, with any body, and a specified content type
+func NewPeerKickRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/peer/kick")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewPeerListenersRequest constructs an http.Request for the PeerListeners method
+func NewPeerListenersRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/peer/listeners")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
 
 	return req, nil
 }
@@ -1844,6 +3281,33 @@ func NewPeerDismissRequest(server string, id string) (*http.Request, error) {
 	return req, nil
 }
 
+// NewPeerMetricsRequest constructs an http.Request for the PeerMetrics method
+func NewPeerMetricsRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/peer/metrics")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewPeerNodeRequest constructs an http.Request for the PeerNode method
 func NewPeerNodeRequest(server string) (*http.Request, error) {
 	var err error
@@ -1867,6 +3331,243 @@ func NewPeerNodeRequest(server string) (*http.Request, error) {
 	if err != nil {
 		return nil, err
 	}
+
+	return req, nil
+}
+
+// NewPeerPluginConfigRequest constructs an http.Request for the PeerPluginConfig method
+func NewPeerPluginConfigRequest(server string, params *PeerPluginConfigParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/peer/plugin_config")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "plugin", params.Plugin, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewPeerSetPluginConfigRequest calls the generic PeerSetPluginConfig builder with application/json body
+func NewPeerSetPluginConfigRequest(server string, body PeerSetPluginConfigJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewPeerSetPluginConfigRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewPeerSetPluginConfigRequestWithBody constructs an http.Request for the PeerSetPluginConfig method, with any body, and a specified content type
+func NewPeerSetPluginConfigRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/peer/plugin_config")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewPeerPluginsRequest constructs an http.Request for the PeerPlugins method
+func NewPeerPluginsRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/peer/plugins")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewPeerPluginLoadRequest calls the generic PeerPluginLoad builder with application/json body
+func NewPeerPluginLoadRequest(server string, body PeerPluginLoadJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewPeerPluginLoadRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewPeerPluginLoadRequestWithBody constructs an http.Request for the PeerPluginLoad method, with any body, and a specified content type
+func NewPeerPluginLoadRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/peer/plugins/load")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewPeerPluginUnloadRequest calls the generic PeerPluginUnload builder with application/json body
+func NewPeerPluginUnloadRequest(server string, body PeerPluginUnloadJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewPeerPluginUnloadRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewPeerPluginUnloadRequestWithBody constructs an http.Request for the PeerPluginUnload method, with any body, and a specified content type
+func NewPeerPluginUnloadRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/peer/plugins/unload")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewPeerPublishRequest calls the generic PeerPublish builder with application/json body
+func NewPeerPublishRequest(server string, body PeerPublishJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewPeerPublishRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewPeerPublishRequestWithBody constructs an http.Request for the PeerPublish method, with any body, and a specified content type
+func NewPeerPublishRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/peer/publish")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
 
 	return req, nil
 }
@@ -1898,6 +3599,299 @@ func NewPeerReadIndexRequest(server string) (*http.Request, error) {
 	return req, nil
 }
 
+// NewPeerReconfigureRequest constructs an http.Request for the PeerReconfigure method
+func NewPeerReconfigureRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/peer/reconfigure")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewPeerRoutesRequest constructs an http.Request for the PeerRoutes method
+func NewPeerRoutesRequest(server string, params *PeerRoutesParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/peer/routes")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "offset", params.Offset, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewPeerRoutesOfRequest constructs an http.Request for the PeerRoutesOf method
+func NewPeerRoutesOfRequest(server string, params *PeerRoutesOfParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/peer/routes_of")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "filter", params.Filter, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewPeerSessionRequest constructs an http.Request for the PeerSession method
+func NewPeerSessionRequest(server string, params *PeerSessionParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/peer/session")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "client_id", params.ClientId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewPeerSessionsRequest constructs an http.Request for the PeerSessions method
+func NewPeerSessionsRequest(server string, params *PeerSessionsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/peer/sessions")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "offset", params.Offset, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewPeerSettingsRequest constructs an http.Request for the PeerSettings method
+func NewPeerSettingsRequest(server string, params *PeerSettingsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/peer/settings")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "api", params.Api, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewPeerStateRequest constructs an http.Request for the PeerState method
 func NewPeerStateRequest(server string) (*http.Request, error) {
 	var err error
@@ -1921,6 +3915,248 @@ func NewPeerStateRequest(server string) (*http.Request, error) {
 	if err != nil {
 		return nil, err
 	}
+
+	return req, nil
+}
+
+// NewPeerStatsRequest constructs an http.Request for the PeerStats method
+func NewPeerStatsRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/peer/stats")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewPeerStorageRequest constructs an http.Request for the PeerStorage method
+func NewPeerStorageRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/peer/storage")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewPeerSubscribeRequest calls the generic PeerSubscribe builder with application/json body
+func NewPeerSubscribeRequest(server string, body PeerSubscribeJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewPeerSubscribeRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewPeerSubscribeRequestWithBody constructs an http.Request for the PeerSubscribe method, with any body, and a specified content type
+func NewPeerSubscribeRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/peer/subscribe")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewPeerSubscriptionsRequest constructs an http.Request for the PeerSubscriptions method
+func NewPeerSubscriptionsRequest(server string, params *PeerSubscriptionsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/peer/subscriptions")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "offset", params.Offset, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewPeerSubscriptionsOfRequest constructs an http.Request for the PeerSubscriptionsOf method
+func NewPeerSubscriptionsOfRequest(server string, params *PeerSubscriptionsOfParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/peer/subscriptions_of")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "client_id", params.ClientId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewPeerUnsubscribeRequest calls the generic PeerUnsubscribe builder with application/json body
+func NewPeerUnsubscribeRequest(server string, body PeerUnsubscribeJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewPeerUnsubscribeRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewPeerUnsubscribeRequestWithBody constructs an http.Request for the PeerUnsubscribe method, with any body, and a specified content type
+func NewPeerUnsubscribeRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/peer/unsubscribe")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
 
 	return req, nil
 }
@@ -2650,6 +4886,51 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /configs (the `EffectiveConfigs` operationId).
 	EffectiveConfigsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*EffectiveConfigsResponse, error)
 
+	// PeerAlarmsWithResponse List what is raised
+	//
+	// Alarms of this node, by identifier.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /peer/alarms (the `PeerAlarms` operationId).
+	PeerAlarmsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*PeerAlarmsResponse, error)
+
+	// PeerCleanAclWithBodyWithResponse Forget decisions about a topic
+	//
+	// Those that are remembered for one connection.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /peer/clean_acl (the `PeerCleanAcl` operationId).
+	PeerCleanAclWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PeerCleanAclResponse, error)
+
+	// PeerCleanAclWithResponse Forget decisions about a topic
+	//
+	// Those that are remembered for one connection.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /peer/clean_acl (the `PeerCleanAcl` operationId).
+	PeerCleanAclWithResponse(ctx context.Context, body PeerCleanAclJSONRequestBody, reqEditors ...RequestEditorFn) (*PeerCleanAclResponse, error)
+
+	// PeerClientWithResponse Look a connection up
+	//
+	// One row, or none.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /peer/client (the `PeerClient` operationId).
+	PeerClientWithResponse(ctx context.Context, params *PeerClientParams, reqEditors ...RequestEditorFn) (*PeerClientResponse, error)
+
+	// PeerClientsWithResponse List the connections of this node
+	//
+	// By client identifier, bytewise. A limit of 0 asks for the length alone.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /peer/clients (the `PeerClients` operationId).
+	PeerClientsWithResponse(ctx context.Context, params *PeerClientsParams, reqEditors ...RequestEditorFn) (*PeerClientsResponse, error)
+
 	// PeerCommandWithBodyWithResponse Apply a command to the metadata
 	//
 	// The leader applies a command that another node has encoded, and answers when it has. A repeated command is answered as the first time. 503 may be repeated after another leader is found.
@@ -2658,6 +4939,33 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /peer/commands (the `PeerCommand` operationId).
 	PeerCommandWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PeerCommandResponse, error)
+
+	// PeerKickWithBodyWithResponse Close a connection
+	//
+	// Answered when it is gone.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /peer/kick (the `PeerKick` operationId).
+	PeerKickWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PeerKickResponse, error)
+
+	// PeerKickWithResponse Close a connection
+	//
+	// Answered when it is gone.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /peer/kick (the `PeerKick` operationId).
+	PeerKickWithResponse(ctx context.Context, body PeerKickJSONRequestBody, reqEditors ...RequestEditorFn) (*PeerKickResponse, error)
+
+	// PeerListenersWithResponse List what is open
+	//
+	// HTTP listeners included.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /peer/listeners (the `PeerListeners` operationId).
+	PeerListenersWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*PeerListenersResponse, error)
 
 	// PeerAdmitWithBodyWithResponse Take a node into the cluster
 	//
@@ -2686,6 +4994,15 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with DELETE /peer/members/{id} (the `PeerDismiss` operationId).
 	PeerDismissWithResponse(ctx context.Context, id string, reqEditors ...RequestEditorFn) (*PeerDismissResponse, error)
 
+	// PeerMetricsWithResponse Show the counters
+	//
+	// Since the start of the node.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /peer/metrics (the `PeerMetrics` operationId).
+	PeerMetricsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*PeerMetricsResponse, error)
+
 	// PeerNodeWithResponse Say what the lists of nodes show
 	//
 	// Facts and figures of the node.
@@ -2694,6 +5011,96 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /peer/node (the `PeerNode` operationId).
 	PeerNodeWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*PeerNodeResponse, error)
+
+	// PeerPluginConfigWithResponse Show the configuration of a plugin
+	//
+	// The keys as its file would have them.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /peer/plugin_config (the `PeerPluginConfig` operationId).
+	PeerPluginConfigWithResponse(ctx context.Context, params *PeerPluginConfigParams, reqEditors ...RequestEditorFn) (*PeerPluginConfigResponse, error)
+
+	// PeerSetPluginConfigWithBodyWithResponse Replace the configuration of a plugin
+	//
+	// The whole set; an active plugin has taken it when the call is answered.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /peer/plugin_config (the `PeerSetPluginConfig` operationId).
+	PeerSetPluginConfigWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PeerSetPluginConfigResponse, error)
+
+	// PeerSetPluginConfigWithResponse Replace the configuration of a plugin
+	//
+	// The whole set; an active plugin has taken it when the call is answered.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /peer/plugin_config (the `PeerSetPluginConfig` operationId).
+	PeerSetPluginConfigWithResponse(ctx context.Context, body PeerSetPluginConfigJSONRequestBody, reqEditors ...RequestEditorFn) (*PeerSetPluginConfigResponse, error)
+
+	// PeerPluginsWithResponse List the plugins of this node
+	//
+	// What is built, by name.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /peer/plugins (the `PeerPlugins` operationId).
+	PeerPluginsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*PeerPluginsResponse, error)
+
+	// PeerPluginLoadWithBodyWithResponse Start a plugin
+	//
+	// Answered when it is in effect and recorded.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /peer/plugins/load (the `PeerPluginLoad` operationId).
+	PeerPluginLoadWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PeerPluginLoadResponse, error)
+
+	// PeerPluginLoadWithResponse Start a plugin
+	//
+	// Answered when it is in effect and recorded.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /peer/plugins/load (the `PeerPluginLoad` operationId).
+	PeerPluginLoadWithResponse(ctx context.Context, body PeerPluginLoadJSONRequestBody, reqEditors ...RequestEditorFn) (*PeerPluginLoadResponse, error)
+
+	// PeerPluginUnloadWithBodyWithResponse Stop a plugin
+	//
+	// Answered when it is in effect and recorded.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /peer/plugins/unload (the `PeerPluginUnload` operationId).
+	PeerPluginUnloadWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PeerPluginUnloadResponse, error)
+
+	// PeerPluginUnloadWithResponse Stop a plugin
+	//
+	// Answered when it is in effect and recorded.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /peer/plugins/unload (the `PeerPluginUnload` operationId).
+	PeerPluginUnloadWithResponse(ctx context.Context, body PeerPluginUnloadJSONRequestBody, reqEditors ...RequestEditorFn) (*PeerPluginUnloadResponse, error)
+
+	// PeerPublishWithBodyWithResponse Publish a message from this node
+	//
+	// Answered when it is stored, for QoS 1 and 2.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /peer/publish (the `PeerPublish` operationId).
+	PeerPublishWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PeerPublishResponse, error)
+
+	// PeerPublishWithResponse Publish a message from this node
+	//
+	// Answered when it is stored, for QoS 1 and 2.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /peer/publish (the `PeerPublish` operationId).
+	PeerPublishWithResponse(ctx context.Context, body PeerPublishJSONRequestBody, reqEditors ...RequestEditorFn) (*PeerPublishResponse, error)
 
 	// PeerReadIndexWithResponse Say how far the metadata are
 	//
@@ -2704,6 +5111,60 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /peer/read_index (the `PeerReadIndex` operationId).
 	PeerReadIndexWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*PeerReadIndexResponse, error)
 
+	// PeerReconfigureWithResponse Put the stored configuration into effect
+	//
+	// With everything that was stored before the call.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /peer/reconfigure (the `PeerReconfigure` operationId).
+	PeerReconfigureWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*PeerReconfigureResponse, error)
+
+	// PeerRoutesWithResponse List the filters that this node has subscribers for
+	//
+	// By filter, bytewise. A limit of 0 asks for the length alone.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /peer/routes (the `PeerRoutes` operationId).
+	PeerRoutesWithResponse(ctx context.Context, params *PeerRoutesParams, reqEditors ...RequestEditorFn) (*PeerRoutesResponse, error)
+
+	// PeerRoutesOfWithResponse Look a filter up
+	//
+	// Exactly this filter, nothing is matched.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /peer/routes_of (the `PeerRoutesOf` operationId).
+	PeerRoutesOfWithResponse(ctx context.Context, params *PeerRoutesOfParams, reqEditors ...RequestEditorFn) (*PeerRoutesOfResponse, error)
+
+	// PeerSessionWithResponse Look a session up
+	//
+	// One row, or none.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /peer/session (the `PeerSession` operationId).
+	PeerSessionWithResponse(ctx context.Context, params *PeerSessionParams, reqEditors ...RequestEditorFn) (*PeerSessionResponse, error)
+
+	// PeerSessionsWithResponse List the sessions of this node
+	//
+	// By client identifier, bytewise. A limit of 0 asks for the length alone.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /peer/sessions (the `PeerSessions` operationId).
+	PeerSessionsWithResponse(ctx context.Context, params *PeerSessionsParams, reqEditors ...RequestEditorFn) (*PeerSessionsResponse, error)
+
+	// PeerSettingsWithResponse List the hot configuration in effect
+	//
+	// As a version of the API shows it.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /peer/settings (the `PeerSettings` operationId).
+	PeerSettingsWithResponse(ctx context.Context, params *PeerSettingsParams, reqEditors ...RequestEditorFn) (*PeerSettingsResponse, error)
+
 	// PeerStateWithResponse Say how this node stands
 	//
 	// Asked every second by every other member, and by nodes that look for a cluster.
@@ -2712,6 +5173,78 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /peer/state (the `PeerState` operationId).
 	PeerStateWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*PeerStateResponse, error)
+
+	// PeerStatsWithResponse Show the gauges
+	//
+	// With their high-water marks.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /peer/stats (the `PeerStats` operationId).
+	PeerStatsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*PeerStatsResponse, error)
+
+	// PeerStorageWithResponse Show the store of sessions and messages
+	//
+	// Its figures.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /peer/storage (the `PeerStorage` operationId).
+	PeerStorageWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*PeerStorageResponse, error)
+
+	// PeerSubscribeWithBodyWithResponse Subscribe a session
+	//
+	// As if the client had asked, without an answer to the client.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /peer/subscribe (the `PeerSubscribe` operationId).
+	PeerSubscribeWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PeerSubscribeResponse, error)
+
+	// PeerSubscribeWithResponse Subscribe a session
+	//
+	// As if the client had asked, without an answer to the client.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /peer/subscribe (the `PeerSubscribe` operationId).
+	PeerSubscribeWithResponse(ctx context.Context, body PeerSubscribeJSONRequestBody, reqEditors ...RequestEditorFn) (*PeerSubscribeResponse, error)
+
+	// PeerSubscriptionsWithResponse List the subscriptions of this node
+	//
+	// By client identifier, then filter, bytewise. A limit of 0 asks for the length alone.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /peer/subscriptions (the `PeerSubscriptions` operationId).
+	PeerSubscriptionsWithResponse(ctx context.Context, params *PeerSubscriptionsParams, reqEditors ...RequestEditorFn) (*PeerSubscriptionsResponse, error)
+
+	// PeerSubscriptionsOfWithResponse List the subscriptions of a client
+	//
+	// By filter.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /peer/subscriptions_of (the `PeerSubscriptionsOf` operationId).
+	PeerSubscriptionsOfWithResponse(ctx context.Context, params *PeerSubscriptionsOfParams, reqEditors ...RequestEditorFn) (*PeerSubscriptionsOfResponse, error)
+
+	// PeerUnsubscribeWithBodyWithResponse Take a subscription off a session
+	//
+	// A filter that the session does not have is success.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /peer/unsubscribe (the `PeerUnsubscribe` operationId).
+	PeerUnsubscribeWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PeerUnsubscribeResponse, error)
+
+	// PeerUnsubscribeWithResponse Take a subscription off a session
+	//
+	// A filter that the session does not have is success.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /peer/unsubscribe (the `PeerUnsubscribe` operationId).
+	PeerUnsubscribeWithResponse(ctx context.Context, body PeerUnsubscribeJSONRequestBody, reqEditors ...RequestEditorFn) (*PeerUnsubscribeResponse, error)
 
 	// ListPluginsWithResponse List the plugins
 	//
@@ -3171,6 +5704,219 @@ func (r EffectiveConfigsResponse) ContentType() string {
 	return ""
 }
 
+type PeerAlarmsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *[]PeerAlarm
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *PeerRefused
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PeerAlarmsResponse) GetJSON200() *[]PeerAlarm {
+	return r.JSON200
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r PeerAlarmsResponse) GetJSON409() *PeerRefused {
+	return r.JSON409
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r PeerAlarmsResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r PeerAlarmsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PeerAlarmsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PeerAlarmsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PeerAlarmsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PeerCleanAclResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *PeerRefused
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r PeerCleanAclResponse) GetJSON409() *PeerRefused {
+	return r.JSON409
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r PeerCleanAclResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r PeerCleanAclResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PeerCleanAclResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PeerCleanAclResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PeerCleanAclResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PeerClientResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *[]PeerClient
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *PeerRefused
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PeerClientResponse) GetJSON200() *[]PeerClient {
+	return r.JSON200
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r PeerClientResponse) GetJSON409() *PeerRefused {
+	return r.JSON409
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r PeerClientResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r PeerClientResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PeerClientResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PeerClientResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PeerClientResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PeerClientsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *PeerClientPage
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *PeerRefused
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PeerClientsResponse) GetJSON200() *PeerClientPage {
+	return r.JSON200
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r PeerClientsResponse) GetJSON409() *PeerRefused {
+	return r.JSON409
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r PeerClientsResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r PeerClientsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PeerClientsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PeerClientsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PeerClientsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type PeerCommandResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -3220,6 +5966,109 @@ func (r PeerCommandResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r PeerCommandResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PeerKickResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *PeerRefused
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r PeerKickResponse) GetJSON409() *PeerRefused {
+	return r.JSON409
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r PeerKickResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r PeerKickResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PeerKickResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PeerKickResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PeerKickResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PeerListenersResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *[]PeerListener
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *PeerRefused
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PeerListenersResponse) GetJSON200() *[]PeerListener {
+	return r.JSON200
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r PeerListenersResponse) GetJSON409() *PeerRefused {
+	return r.JSON409
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r PeerListenersResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r PeerListenersResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PeerListenersResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PeerListenersResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PeerListenersResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -3322,6 +6171,61 @@ func (r PeerDismissResponse) ContentType() string {
 	return ""
 }
 
+type PeerMetricsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *PeerCounters
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *PeerRefused
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PeerMetricsResponse) GetJSON200() *PeerCounters {
+	return r.JSON200
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r PeerMetricsResponse) GetJSON409() *PeerRefused {
+	return r.JSON409
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r PeerMetricsResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r PeerMetricsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PeerMetricsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PeerMetricsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PeerMetricsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type PeerNodeResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -3364,6 +6268,308 @@ func (r PeerNodeResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r PeerNodeResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PeerPluginConfigResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *[]PeerPluginSetting
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *PeerRefused
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PeerPluginConfigResponse) GetJSON200() *[]PeerPluginSetting {
+	return r.JSON200
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r PeerPluginConfigResponse) GetJSON409() *PeerRefused {
+	return r.JSON409
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r PeerPluginConfigResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r PeerPluginConfigResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PeerPluginConfigResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PeerPluginConfigResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PeerPluginConfigResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PeerSetPluginConfigResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *PeerRefused
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r PeerSetPluginConfigResponse) GetJSON409() *PeerRefused {
+	return r.JSON409
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r PeerSetPluginConfigResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r PeerSetPluginConfigResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PeerSetPluginConfigResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PeerSetPluginConfigResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PeerSetPluginConfigResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PeerPluginsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *[]PeerPlugin
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *PeerRefused
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PeerPluginsResponse) GetJSON200() *[]PeerPlugin {
+	return r.JSON200
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r PeerPluginsResponse) GetJSON409() *PeerRefused {
+	return r.JSON409
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r PeerPluginsResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r PeerPluginsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PeerPluginsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PeerPluginsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PeerPluginsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PeerPluginLoadResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *PeerRefused
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r PeerPluginLoadResponse) GetJSON409() *PeerRefused {
+	return r.JSON409
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r PeerPluginLoadResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r PeerPluginLoadResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PeerPluginLoadResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PeerPluginLoadResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PeerPluginLoadResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PeerPluginUnloadResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *PeerRefused
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r PeerPluginUnloadResponse) GetJSON409() *PeerRefused {
+	return r.JSON409
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r PeerPluginUnloadResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r PeerPluginUnloadResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PeerPluginUnloadResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PeerPluginUnloadResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PeerPluginUnloadResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PeerPublishResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *PeerRefused
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r PeerPublishResponse) GetJSON409() *PeerRefused {
+	return r.JSON409
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r PeerPublishResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r PeerPublishResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PeerPublishResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PeerPublishResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PeerPublishResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -3418,6 +6624,329 @@ func (r PeerReadIndexResponse) ContentType() string {
 	return ""
 }
 
+type PeerReconfigureResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *PeerRefused
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r PeerReconfigureResponse) GetJSON409() *PeerRefused {
+	return r.JSON409
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r PeerReconfigureResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r PeerReconfigureResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PeerReconfigureResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PeerReconfigureResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PeerReconfigureResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PeerRoutesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *PeerRoutePage
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *PeerRefused
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PeerRoutesResponse) GetJSON200() *PeerRoutePage {
+	return r.JSON200
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r PeerRoutesResponse) GetJSON409() *PeerRefused {
+	return r.JSON409
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r PeerRoutesResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r PeerRoutesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PeerRoutesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PeerRoutesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PeerRoutesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PeerRoutesOfResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *[]string
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *PeerRefused
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PeerRoutesOfResponse) GetJSON200() *[]string {
+	return r.JSON200
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r PeerRoutesOfResponse) GetJSON409() *PeerRefused {
+	return r.JSON409
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r PeerRoutesOfResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r PeerRoutesOfResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PeerRoutesOfResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PeerRoutesOfResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PeerRoutesOfResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PeerSessionResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *[]PeerSession
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *PeerRefused
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PeerSessionResponse) GetJSON200() *[]PeerSession {
+	return r.JSON200
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r PeerSessionResponse) GetJSON409() *PeerRefused {
+	return r.JSON409
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r PeerSessionResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r PeerSessionResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PeerSessionResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PeerSessionResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PeerSessionResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PeerSessionsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *PeerSessionPage
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *PeerRefused
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PeerSessionsResponse) GetJSON200() *PeerSessionPage {
+	return r.JSON200
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r PeerSessionsResponse) GetJSON409() *PeerRefused {
+	return r.JSON409
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r PeerSessionsResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r PeerSessionsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PeerSessionsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PeerSessionsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PeerSessionsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PeerSettingsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *[]PeerSetting
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *PeerRefused
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PeerSettingsResponse) GetJSON200() *[]PeerSetting {
+	return r.JSON200
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r PeerSettingsResponse) GetJSON409() *PeerRefused {
+	return r.JSON409
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r PeerSettingsResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r PeerSettingsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PeerSettingsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PeerSettingsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PeerSettingsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type PeerStateResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -3460,6 +6989,322 @@ func (r PeerStateResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r PeerStateResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PeerStatsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *PeerCounters
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *PeerRefused
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PeerStatsResponse) GetJSON200() *PeerCounters {
+	return r.JSON200
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r PeerStatsResponse) GetJSON409() *PeerRefused {
+	return r.JSON409
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r PeerStatsResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r PeerStatsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PeerStatsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PeerStatsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PeerStatsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PeerStorageResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *PeerStorage
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *PeerRefused
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PeerStorageResponse) GetJSON200() *PeerStorage {
+	return r.JSON200
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r PeerStorageResponse) GetJSON409() *PeerRefused {
+	return r.JSON409
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r PeerStorageResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r PeerStorageResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PeerStorageResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PeerStorageResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PeerStorageResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PeerSubscribeResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *PeerRefused
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r PeerSubscribeResponse) GetJSON409() *PeerRefused {
+	return r.JSON409
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r PeerSubscribeResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r PeerSubscribeResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PeerSubscribeResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PeerSubscribeResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PeerSubscribeResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PeerSubscriptionsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *PeerSubscriptionPage
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *PeerRefused
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PeerSubscriptionsResponse) GetJSON200() *PeerSubscriptionPage {
+	return r.JSON200
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r PeerSubscriptionsResponse) GetJSON409() *PeerRefused {
+	return r.JSON409
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r PeerSubscriptionsResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r PeerSubscriptionsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PeerSubscriptionsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PeerSubscriptionsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PeerSubscriptionsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PeerSubscriptionsOfResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *[]PeerSubscription
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *PeerRefused
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PeerSubscriptionsOfResponse) GetJSON200() *[]PeerSubscription {
+	return r.JSON200
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r PeerSubscriptionsOfResponse) GetJSON409() *PeerRefused {
+	return r.JSON409
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r PeerSubscriptionsOfResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r PeerSubscriptionsOfResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PeerSubscriptionsOfResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PeerSubscriptionsOfResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PeerSubscriptionsOfResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PeerUnsubscribeResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *PeerRefused
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r PeerUnsubscribeResponse) GetJSON409() *PeerRefused {
+	return r.JSON409
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r PeerUnsubscribeResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r PeerUnsubscribeResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PeerUnsubscribeResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PeerUnsubscribeResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PeerUnsubscribeResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -4210,6 +8055,81 @@ func (c *ClientWithResponses) EffectiveConfigsWithResponse(ctx context.Context, 
 	return ParseEffectiveConfigsResponse(rsp)
 }
 
+// PeerAlarmsWithResponse List what is raised
+//
+// Alarms of this node, by identifier.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /peer/alarms (the `PeerAlarms` operationId).
+func (c *ClientWithResponses) PeerAlarmsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*PeerAlarmsResponse, error) {
+	rsp, err := c.PeerAlarms(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerAlarmsResponse(rsp)
+}
+
+// PeerCleanAclWithBodyWithResponse Forget decisions about a topic
+//
+// Those that are remembered for one connection.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /peer/clean_acl (the `PeerCleanAcl` operationId).
+func (c *ClientWithResponses) PeerCleanAclWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PeerCleanAclResponse, error) {
+	rsp, err := c.PeerCleanAclWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerCleanAclResponse(rsp)
+}
+
+// PeerCleanAclWithResponse Forget decisions about a topic
+//
+// Those that are remembered for one connection.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /peer/clean_acl (the `PeerCleanAcl` operationId).
+func (c *ClientWithResponses) PeerCleanAclWithResponse(ctx context.Context, body PeerCleanAclJSONRequestBody, reqEditors ...RequestEditorFn) (*PeerCleanAclResponse, error) {
+	rsp, err := c.PeerCleanAcl(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerCleanAclResponse(rsp)
+}
+
+// PeerClientWithResponse Look a connection up
+//
+// One row, or none.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /peer/client (the `PeerClient` operationId).
+func (c *ClientWithResponses) PeerClientWithResponse(ctx context.Context, params *PeerClientParams, reqEditors ...RequestEditorFn) (*PeerClientResponse, error) {
+	rsp, err := c.PeerClient(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerClientResponse(rsp)
+}
+
+// PeerClientsWithResponse List the connections of this node
+//
+// By client identifier, bytewise. A limit of 0 asks for the length alone.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /peer/clients (the `PeerClients` operationId).
+func (c *ClientWithResponses) PeerClientsWithResponse(ctx context.Context, params *PeerClientsParams, reqEditors ...RequestEditorFn) (*PeerClientsResponse, error) {
+	rsp, err := c.PeerClients(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerClientsResponse(rsp)
+}
+
 // PeerCommandWithBodyWithResponse Apply a command to the metadata
 //
 // The leader applies a command that another node has encoded, and answers when it has. A repeated command is answered as the first time. 503 may be repeated after another leader is found.
@@ -4223,6 +8143,51 @@ func (c *ClientWithResponses) PeerCommandWithBodyWithResponse(ctx context.Contex
 		return nil, err
 	}
 	return ParsePeerCommandResponse(rsp)
+}
+
+// PeerKickWithBodyWithResponse Close a connection
+//
+// Answered when it is gone.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /peer/kick (the `PeerKick` operationId).
+func (c *ClientWithResponses) PeerKickWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PeerKickResponse, error) {
+	rsp, err := c.PeerKickWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerKickResponse(rsp)
+}
+
+// PeerKickWithResponse Close a connection
+//
+// Answered when it is gone.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /peer/kick (the `PeerKick` operationId).
+func (c *ClientWithResponses) PeerKickWithResponse(ctx context.Context, body PeerKickJSONRequestBody, reqEditors ...RequestEditorFn) (*PeerKickResponse, error) {
+	rsp, err := c.PeerKick(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerKickResponse(rsp)
+}
+
+// PeerListenersWithResponse List what is open
+//
+// HTTP listeners included.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /peer/listeners (the `PeerListeners` operationId).
+func (c *ClientWithResponses) PeerListenersWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*PeerListenersResponse, error) {
+	rsp, err := c.PeerListeners(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerListenersResponse(rsp)
 }
 
 // PeerAdmitWithBodyWithResponse Take a node into the cluster
@@ -4270,6 +8235,21 @@ func (c *ClientWithResponses) PeerDismissWithResponse(ctx context.Context, id st
 	return ParsePeerDismissResponse(rsp)
 }
 
+// PeerMetricsWithResponse Show the counters
+//
+// Since the start of the node.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /peer/metrics (the `PeerMetrics` operationId).
+func (c *ClientWithResponses) PeerMetricsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*PeerMetricsResponse, error) {
+	rsp, err := c.PeerMetrics(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerMetricsResponse(rsp)
+}
+
 // PeerNodeWithResponse Say what the lists of nodes show
 //
 // Facts and figures of the node.
@@ -4283,6 +8263,156 @@ func (c *ClientWithResponses) PeerNodeWithResponse(ctx context.Context, reqEdito
 		return nil, err
 	}
 	return ParsePeerNodeResponse(rsp)
+}
+
+// PeerPluginConfigWithResponse Show the configuration of a plugin
+//
+// The keys as its file would have them.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /peer/plugin_config (the `PeerPluginConfig` operationId).
+func (c *ClientWithResponses) PeerPluginConfigWithResponse(ctx context.Context, params *PeerPluginConfigParams, reqEditors ...RequestEditorFn) (*PeerPluginConfigResponse, error) {
+	rsp, err := c.PeerPluginConfig(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerPluginConfigResponse(rsp)
+}
+
+// PeerSetPluginConfigWithBodyWithResponse Replace the configuration of a plugin
+//
+// The whole set; an active plugin has taken it when the call is answered.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /peer/plugin_config (the `PeerSetPluginConfig` operationId).
+func (c *ClientWithResponses) PeerSetPluginConfigWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PeerSetPluginConfigResponse, error) {
+	rsp, err := c.PeerSetPluginConfigWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerSetPluginConfigResponse(rsp)
+}
+
+// PeerSetPluginConfigWithResponse Replace the configuration of a plugin
+//
+// The whole set; an active plugin has taken it when the call is answered.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /peer/plugin_config (the `PeerSetPluginConfig` operationId).
+func (c *ClientWithResponses) PeerSetPluginConfigWithResponse(ctx context.Context, body PeerSetPluginConfigJSONRequestBody, reqEditors ...RequestEditorFn) (*PeerSetPluginConfigResponse, error) {
+	rsp, err := c.PeerSetPluginConfig(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerSetPluginConfigResponse(rsp)
+}
+
+// PeerPluginsWithResponse List the plugins of this node
+//
+// What is built, by name.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /peer/plugins (the `PeerPlugins` operationId).
+func (c *ClientWithResponses) PeerPluginsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*PeerPluginsResponse, error) {
+	rsp, err := c.PeerPlugins(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerPluginsResponse(rsp)
+}
+
+// PeerPluginLoadWithBodyWithResponse Start a plugin
+//
+// Answered when it is in effect and recorded.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /peer/plugins/load (the `PeerPluginLoad` operationId).
+func (c *ClientWithResponses) PeerPluginLoadWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PeerPluginLoadResponse, error) {
+	rsp, err := c.PeerPluginLoadWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerPluginLoadResponse(rsp)
+}
+
+// PeerPluginLoadWithResponse Start a plugin
+//
+// Answered when it is in effect and recorded.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /peer/plugins/load (the `PeerPluginLoad` operationId).
+func (c *ClientWithResponses) PeerPluginLoadWithResponse(ctx context.Context, body PeerPluginLoadJSONRequestBody, reqEditors ...RequestEditorFn) (*PeerPluginLoadResponse, error) {
+	rsp, err := c.PeerPluginLoad(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerPluginLoadResponse(rsp)
+}
+
+// PeerPluginUnloadWithBodyWithResponse Stop a plugin
+//
+// Answered when it is in effect and recorded.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /peer/plugins/unload (the `PeerPluginUnload` operationId).
+func (c *ClientWithResponses) PeerPluginUnloadWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PeerPluginUnloadResponse, error) {
+	rsp, err := c.PeerPluginUnloadWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerPluginUnloadResponse(rsp)
+}
+
+// PeerPluginUnloadWithResponse Stop a plugin
+//
+// Answered when it is in effect and recorded.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /peer/plugins/unload (the `PeerPluginUnload` operationId).
+func (c *ClientWithResponses) PeerPluginUnloadWithResponse(ctx context.Context, body PeerPluginUnloadJSONRequestBody, reqEditors ...RequestEditorFn) (*PeerPluginUnloadResponse, error) {
+	rsp, err := c.PeerPluginUnload(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerPluginUnloadResponse(rsp)
+}
+
+// PeerPublishWithBodyWithResponse Publish a message from this node
+//
+// Answered when it is stored, for QoS 1 and 2.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /peer/publish (the `PeerPublish` operationId).
+func (c *ClientWithResponses) PeerPublishWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PeerPublishResponse, error) {
+	rsp, err := c.PeerPublishWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerPublishResponse(rsp)
+}
+
+// PeerPublishWithResponse Publish a message from this node
+//
+// Answered when it is stored, for QoS 1 and 2.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /peer/publish (the `PeerPublish` operationId).
+func (c *ClientWithResponses) PeerPublishWithResponse(ctx context.Context, body PeerPublishJSONRequestBody, reqEditors ...RequestEditorFn) (*PeerPublishResponse, error) {
+	rsp, err := c.PeerPublish(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerPublishResponse(rsp)
 }
 
 // PeerReadIndexWithResponse Say how far the metadata are
@@ -4300,6 +8430,96 @@ func (c *ClientWithResponses) PeerReadIndexWithResponse(ctx context.Context, req
 	return ParsePeerReadIndexResponse(rsp)
 }
 
+// PeerReconfigureWithResponse Put the stored configuration into effect
+//
+// With everything that was stored before the call.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /peer/reconfigure (the `PeerReconfigure` operationId).
+func (c *ClientWithResponses) PeerReconfigureWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*PeerReconfigureResponse, error) {
+	rsp, err := c.PeerReconfigure(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerReconfigureResponse(rsp)
+}
+
+// PeerRoutesWithResponse List the filters that this node has subscribers for
+//
+// By filter, bytewise. A limit of 0 asks for the length alone.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /peer/routes (the `PeerRoutes` operationId).
+func (c *ClientWithResponses) PeerRoutesWithResponse(ctx context.Context, params *PeerRoutesParams, reqEditors ...RequestEditorFn) (*PeerRoutesResponse, error) {
+	rsp, err := c.PeerRoutes(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerRoutesResponse(rsp)
+}
+
+// PeerRoutesOfWithResponse Look a filter up
+//
+// Exactly this filter, nothing is matched.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /peer/routes_of (the `PeerRoutesOf` operationId).
+func (c *ClientWithResponses) PeerRoutesOfWithResponse(ctx context.Context, params *PeerRoutesOfParams, reqEditors ...RequestEditorFn) (*PeerRoutesOfResponse, error) {
+	rsp, err := c.PeerRoutesOf(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerRoutesOfResponse(rsp)
+}
+
+// PeerSessionWithResponse Look a session up
+//
+// One row, or none.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /peer/session (the `PeerSession` operationId).
+func (c *ClientWithResponses) PeerSessionWithResponse(ctx context.Context, params *PeerSessionParams, reqEditors ...RequestEditorFn) (*PeerSessionResponse, error) {
+	rsp, err := c.PeerSession(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerSessionResponse(rsp)
+}
+
+// PeerSessionsWithResponse List the sessions of this node
+//
+// By client identifier, bytewise. A limit of 0 asks for the length alone.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /peer/sessions (the `PeerSessions` operationId).
+func (c *ClientWithResponses) PeerSessionsWithResponse(ctx context.Context, params *PeerSessionsParams, reqEditors ...RequestEditorFn) (*PeerSessionsResponse, error) {
+	rsp, err := c.PeerSessions(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerSessionsResponse(rsp)
+}
+
+// PeerSettingsWithResponse List the hot configuration in effect
+//
+// As a version of the API shows it.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /peer/settings (the `PeerSettings` operationId).
+func (c *ClientWithResponses) PeerSettingsWithResponse(ctx context.Context, params *PeerSettingsParams, reqEditors ...RequestEditorFn) (*PeerSettingsResponse, error) {
+	rsp, err := c.PeerSettings(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerSettingsResponse(rsp)
+}
+
 // PeerStateWithResponse Say how this node stands
 //
 // Asked every second by every other member, and by nodes that look for a cluster.
@@ -4313,6 +8533,126 @@ func (c *ClientWithResponses) PeerStateWithResponse(ctx context.Context, reqEdit
 		return nil, err
 	}
 	return ParsePeerStateResponse(rsp)
+}
+
+// PeerStatsWithResponse Show the gauges
+//
+// With their high-water marks.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /peer/stats (the `PeerStats` operationId).
+func (c *ClientWithResponses) PeerStatsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*PeerStatsResponse, error) {
+	rsp, err := c.PeerStats(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerStatsResponse(rsp)
+}
+
+// PeerStorageWithResponse Show the store of sessions and messages
+//
+// Its figures.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /peer/storage (the `PeerStorage` operationId).
+func (c *ClientWithResponses) PeerStorageWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*PeerStorageResponse, error) {
+	rsp, err := c.PeerStorage(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerStorageResponse(rsp)
+}
+
+// PeerSubscribeWithBodyWithResponse Subscribe a session
+//
+// As if the client had asked, without an answer to the client.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /peer/subscribe (the `PeerSubscribe` operationId).
+func (c *ClientWithResponses) PeerSubscribeWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PeerSubscribeResponse, error) {
+	rsp, err := c.PeerSubscribeWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerSubscribeResponse(rsp)
+}
+
+// PeerSubscribeWithResponse Subscribe a session
+//
+// As if the client had asked, without an answer to the client.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /peer/subscribe (the `PeerSubscribe` operationId).
+func (c *ClientWithResponses) PeerSubscribeWithResponse(ctx context.Context, body PeerSubscribeJSONRequestBody, reqEditors ...RequestEditorFn) (*PeerSubscribeResponse, error) {
+	rsp, err := c.PeerSubscribe(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerSubscribeResponse(rsp)
+}
+
+// PeerSubscriptionsWithResponse List the subscriptions of this node
+//
+// By client identifier, then filter, bytewise. A limit of 0 asks for the length alone.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /peer/subscriptions (the `PeerSubscriptions` operationId).
+func (c *ClientWithResponses) PeerSubscriptionsWithResponse(ctx context.Context, params *PeerSubscriptionsParams, reqEditors ...RequestEditorFn) (*PeerSubscriptionsResponse, error) {
+	rsp, err := c.PeerSubscriptions(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerSubscriptionsResponse(rsp)
+}
+
+// PeerSubscriptionsOfWithResponse List the subscriptions of a client
+//
+// By filter.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /peer/subscriptions_of (the `PeerSubscriptionsOf` operationId).
+func (c *ClientWithResponses) PeerSubscriptionsOfWithResponse(ctx context.Context, params *PeerSubscriptionsOfParams, reqEditors ...RequestEditorFn) (*PeerSubscriptionsOfResponse, error) {
+	rsp, err := c.PeerSubscriptionsOf(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerSubscriptionsOfResponse(rsp)
+}
+
+// PeerUnsubscribeWithBodyWithResponse Take a subscription off a session
+//
+// A filter that the session does not have is success.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /peer/unsubscribe (the `PeerUnsubscribe` operationId).
+func (c *ClientWithResponses) PeerUnsubscribeWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PeerUnsubscribeResponse, error) {
+	rsp, err := c.PeerUnsubscribeWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerUnsubscribeResponse(rsp)
+}
+
+// PeerUnsubscribeWithResponse Take a subscription off a session
+//
+// A filter that the session does not have is success.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /peer/unsubscribe (the `PeerUnsubscribe` operationId).
+func (c *ClientWithResponses) PeerUnsubscribeWithResponse(ctx context.Context, body PeerUnsubscribeJSONRequestBody, reqEditors ...RequestEditorFn) (*PeerUnsubscribeResponse, error) {
+	rsp, err := c.PeerUnsubscribe(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerUnsubscribeResponse(rsp)
 }
 
 // ListPluginsWithResponse List the plugins
@@ -4760,6 +9100,162 @@ func ParseEffectiveConfigsResponse(rsp *http.Response) (*EffectiveConfigsRespons
 	return response, nil
 }
 
+// ParsePeerAlarmsResponse parses an HTTP response from a PeerAlarmsWithResponse call
+func ParsePeerAlarmsResponse(rsp *http.Response) (*PeerAlarmsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PeerAlarmsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest []PeerAlarm
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest PeerRefused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePeerCleanAclResponse parses an HTTP response from a PeerCleanAclWithResponse call
+func ParsePeerCleanAclResponse(rsp *http.Response) (*PeerCleanAclResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PeerCleanAclResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest PeerRefused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePeerClientResponse parses an HTTP response from a PeerClientWithResponse call
+func ParsePeerClientResponse(rsp *http.Response) (*PeerClientResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PeerClientResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest []PeerClient
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest PeerRefused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePeerClientsResponse parses an HTTP response from a PeerClientsWithResponse call
+func ParsePeerClientsResponse(rsp *http.Response) (*PeerClientsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PeerClientsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PeerClientPage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest PeerRefused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParsePeerCommandResponse parses an HTTP response from a PeerCommandWithResponse call
 func ParsePeerCommandResponse(rsp *http.Response) (*PeerCommandResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -4783,6 +9279,82 @@ func ParsePeerCommandResponse(rsp *http.Response) (*PeerCommandResponse, error) 
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
 		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePeerKickResponse parses an HTTP response from a PeerKickWithResponse call
+func ParsePeerKickResponse(rsp *http.Response) (*PeerKickResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PeerKickResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest PeerRefused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePeerListenersResponse parses an HTTP response from a PeerListenersWithResponse call
+func ParsePeerListenersResponse(rsp *http.Response) (*PeerListenersResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PeerListenersResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest []PeerListener
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest PeerRefused
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -4872,6 +9444,46 @@ func ParsePeerDismissResponse(rsp *http.Response) (*PeerDismissResponse, error) 
 	return response, nil
 }
 
+// ParsePeerMetricsResponse parses an HTTP response from a PeerMetricsWithResponse call
+func ParsePeerMetricsResponse(rsp *http.Response) (*PeerMetricsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PeerMetricsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PeerCounters
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest PeerRefused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParsePeerNodeResponse parses an HTTP response from a PeerNodeWithResponse call
 func ParsePeerNodeResponse(rsp *http.Response) (*PeerNodeResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -4892,6 +9504,230 @@ func ParsePeerNodeResponse(rsp *http.Response) (*PeerNodeResponse, error) {
 			return nil, err
 		}
 		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePeerPluginConfigResponse parses an HTTP response from a PeerPluginConfigWithResponse call
+func ParsePeerPluginConfigResponse(rsp *http.Response) (*PeerPluginConfigResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PeerPluginConfigResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest []PeerPluginSetting
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest PeerRefused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePeerSetPluginConfigResponse parses an HTTP response from a PeerSetPluginConfigWithResponse call
+func ParsePeerSetPluginConfigResponse(rsp *http.Response) (*PeerSetPluginConfigResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PeerSetPluginConfigResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest PeerRefused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePeerPluginsResponse parses an HTTP response from a PeerPluginsWithResponse call
+func ParsePeerPluginsResponse(rsp *http.Response) (*PeerPluginsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PeerPluginsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest []PeerPlugin
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest PeerRefused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePeerPluginLoadResponse parses an HTTP response from a PeerPluginLoadWithResponse call
+func ParsePeerPluginLoadResponse(rsp *http.Response) (*PeerPluginLoadResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PeerPluginLoadResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest PeerRefused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePeerPluginUnloadResponse parses an HTTP response from a PeerPluginUnloadWithResponse call
+func ParsePeerPluginUnloadResponse(rsp *http.Response) (*PeerPluginUnloadResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PeerPluginUnloadResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest PeerRefused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePeerPublishResponse parses an HTTP response from a PeerPublishWithResponse call
+func ParsePeerPublishResponse(rsp *http.Response) (*PeerPublishResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PeerPublishResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest PeerRefused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
 		var dest Unavailable
@@ -4938,6 +9774,242 @@ func ParsePeerReadIndexResponse(rsp *http.Response) (*PeerReadIndexResponse, err
 	return response, nil
 }
 
+// ParsePeerReconfigureResponse parses an HTTP response from a PeerReconfigureWithResponse call
+func ParsePeerReconfigureResponse(rsp *http.Response) (*PeerReconfigureResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PeerReconfigureResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest PeerRefused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePeerRoutesResponse parses an HTTP response from a PeerRoutesWithResponse call
+func ParsePeerRoutesResponse(rsp *http.Response) (*PeerRoutesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PeerRoutesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PeerRoutePage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest PeerRefused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePeerRoutesOfResponse parses an HTTP response from a PeerRoutesOfWithResponse call
+func ParsePeerRoutesOfResponse(rsp *http.Response) (*PeerRoutesOfResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PeerRoutesOfResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest []string
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest PeerRefused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePeerSessionResponse parses an HTTP response from a PeerSessionWithResponse call
+func ParsePeerSessionResponse(rsp *http.Response) (*PeerSessionResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PeerSessionResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest []PeerSession
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest PeerRefused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePeerSessionsResponse parses an HTTP response from a PeerSessionsWithResponse call
+func ParsePeerSessionsResponse(rsp *http.Response) (*PeerSessionsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PeerSessionsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PeerSessionPage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest PeerRefused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePeerSettingsResponse parses an HTTP response from a PeerSettingsWithResponse call
+func ParsePeerSettingsResponse(rsp *http.Response) (*PeerSettingsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PeerSettingsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest []PeerSetting
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest PeerRefused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParsePeerStateResponse parses an HTTP response from a PeerStateWithResponse call
 func ParsePeerStateResponse(rsp *http.Response) (*PeerStateResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -4958,6 +10030,238 @@ func ParsePeerStateResponse(rsp *http.Response) (*PeerStateResponse, error) {
 			return nil, err
 		}
 		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePeerStatsResponse parses an HTTP response from a PeerStatsWithResponse call
+func ParsePeerStatsResponse(rsp *http.Response) (*PeerStatsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PeerStatsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PeerCounters
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest PeerRefused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePeerStorageResponse parses an HTTP response from a PeerStorageWithResponse call
+func ParsePeerStorageResponse(rsp *http.Response) (*PeerStorageResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PeerStorageResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PeerStorage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest PeerRefused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePeerSubscribeResponse parses an HTTP response from a PeerSubscribeWithResponse call
+func ParsePeerSubscribeResponse(rsp *http.Response) (*PeerSubscribeResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PeerSubscribeResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest PeerRefused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePeerSubscriptionsResponse parses an HTTP response from a PeerSubscriptionsWithResponse call
+func ParsePeerSubscriptionsResponse(rsp *http.Response) (*PeerSubscriptionsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PeerSubscriptionsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PeerSubscriptionPage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest PeerRefused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePeerSubscriptionsOfResponse parses an HTTP response from a PeerSubscriptionsOfWithResponse call
+func ParsePeerSubscriptionsOfResponse(rsp *http.Response) (*PeerSubscriptionsOfResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PeerSubscriptionsOfResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest []PeerSubscription
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest PeerRefused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePeerUnsubscribeResponse parses an HTTP response from a PeerUnsubscribeWithResponse call
+func ParsePeerUnsubscribeResponse(rsp *http.Response) (*PeerUnsubscribeResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PeerUnsubscribeResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest PeerRefused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
 		var dest Unavailable
@@ -5405,24 +10709,99 @@ type ServerInterface interface {
 	// EffectiveConfigs List every value and where it came from
 	// (GET /configs)
 	EffectiveConfigs(ctx echo.Context) error
+	// PeerAlarms List what is raised
+	// (GET /peer/alarms)
+	PeerAlarms(ctx echo.Context) error
+	// PeerCleanAcl Forget decisions about a topic
+	// (POST /peer/clean_acl)
+	PeerCleanAcl(ctx echo.Context) error
+	// PeerClient Look a connection up
+	// (GET /peer/client)
+	PeerClient(ctx echo.Context, params PeerClientParams) error
+	// PeerClients List the connections of this node
+	// (GET /peer/clients)
+	PeerClients(ctx echo.Context, params PeerClientsParams) error
 	// PeerCommand Apply a command to the metadata
 	// (POST /peer/commands)
 	PeerCommand(ctx echo.Context) error
+	// PeerKick Close a connection
+	// (POST /peer/kick)
+	PeerKick(ctx echo.Context) error
+	// PeerListeners List what is open
+	// (GET /peer/listeners)
+	PeerListeners(ctx echo.Context) error
 	// PeerAdmit Take a node into the cluster
 	// (POST /peer/members)
 	PeerAdmit(ctx echo.Context) error
 	// PeerDismiss Take a node out of the cluster
 	// (DELETE /peer/members/{id})
 	PeerDismiss(ctx echo.Context, id string) error
+	// PeerMetrics Show the counters
+	// (GET /peer/metrics)
+	PeerMetrics(ctx echo.Context) error
 	// PeerNode Say what the lists of nodes show
 	// (GET /peer/node)
 	PeerNode(ctx echo.Context) error
+	// PeerPluginConfig Show the configuration of a plugin
+	// (GET /peer/plugin_config)
+	PeerPluginConfig(ctx echo.Context, params PeerPluginConfigParams) error
+	// PeerSetPluginConfig Replace the configuration of a plugin
+	// (PUT /peer/plugin_config)
+	PeerSetPluginConfig(ctx echo.Context) error
+	// PeerPlugins List the plugins of this node
+	// (GET /peer/plugins)
+	PeerPlugins(ctx echo.Context) error
+	// PeerPluginLoad Start a plugin
+	// (POST /peer/plugins/load)
+	PeerPluginLoad(ctx echo.Context) error
+	// PeerPluginUnload Stop a plugin
+	// (POST /peer/plugins/unload)
+	PeerPluginUnload(ctx echo.Context) error
+	// PeerPublish Publish a message from this node
+	// (POST /peer/publish)
+	PeerPublish(ctx echo.Context) error
 	// PeerReadIndex Say how far the metadata are
 	// (POST /peer/read_index)
 	PeerReadIndex(ctx echo.Context) error
+	// PeerReconfigure Put the stored configuration into effect
+	// (POST /peer/reconfigure)
+	PeerReconfigure(ctx echo.Context) error
+	// PeerRoutes List the filters that this node has subscribers for
+	// (GET /peer/routes)
+	PeerRoutes(ctx echo.Context, params PeerRoutesParams) error
+	// PeerRoutesOf Look a filter up
+	// (GET /peer/routes_of)
+	PeerRoutesOf(ctx echo.Context, params PeerRoutesOfParams) error
+	// PeerSession Look a session up
+	// (GET /peer/session)
+	PeerSession(ctx echo.Context, params PeerSessionParams) error
+	// PeerSessions List the sessions of this node
+	// (GET /peer/sessions)
+	PeerSessions(ctx echo.Context, params PeerSessionsParams) error
+	// PeerSettings List the hot configuration in effect
+	// (GET /peer/settings)
+	PeerSettings(ctx echo.Context, params PeerSettingsParams) error
 	// PeerState Say how this node stands
 	// (GET /peer/state)
 	PeerState(ctx echo.Context) error
+	// PeerStats Show the gauges
+	// (GET /peer/stats)
+	PeerStats(ctx echo.Context) error
+	// PeerStorage Show the store of sessions and messages
+	// (GET /peer/storage)
+	PeerStorage(ctx echo.Context) error
+	// PeerSubscribe Subscribe a session
+	// (POST /peer/subscribe)
+	PeerSubscribe(ctx echo.Context) error
+	// PeerSubscriptions List the subscriptions of this node
+	// (GET /peer/subscriptions)
+	PeerSubscriptions(ctx echo.Context, params PeerSubscriptionsParams) error
+	// PeerSubscriptionsOf List the subscriptions of a client
+	// (GET /peer/subscriptions_of)
+	PeerSubscriptionsOf(ctx echo.Context, params PeerSubscriptionsOfParams) error
+	// PeerUnsubscribe Take a subscription off a session
+	// (POST /peer/unsubscribe)
+	PeerUnsubscribe(ctx echo.Context) error
 	// ListPlugins List the plugins
 	// (GET /plugins)
 	ListPlugins(ctx echo.Context) error
@@ -5542,12 +10921,91 @@ func (w *ServerInterfaceWrapper) EffectiveConfigs(ctx echo.Context) error {
 	return err
 }
 
+// PeerAlarms converts echo context to params.
+func (w *ServerInterfaceWrapper) PeerAlarms(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PeerAlarms(ctx)
+	return err
+}
+
+// PeerCleanAcl converts echo context to params.
+func (w *ServerInterfaceWrapper) PeerCleanAcl(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PeerCleanAcl(ctx)
+	return err
+}
+
+// PeerClient converts echo context to params.
+func (w *ServerInterfaceWrapper) PeerClient(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params PeerClientParams
+	// ------------- Required query parameter "client_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, true, "client_id", ctx.QueryParams(), &params.ClientId, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter client_id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PeerClient(ctx, params)
+	return err
+}
+
+// PeerClients converts echo context to params.
+func (w *ServerInterfaceWrapper) PeerClients(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params PeerClientsParams
+	// ------------- Required query parameter "offset" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, true, "offset", ctx.QueryParams(), &params.Offset, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter offset: %s", err))
+	}
+
+	// ------------- Required query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, true, "limit", ctx.QueryParams(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter limit: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PeerClients(ctx, params)
+	return err
+}
+
 // PeerCommand converts echo context to params.
 func (w *ServerInterfaceWrapper) PeerCommand(ctx echo.Context) error {
 	var err error
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.PeerCommand(ctx)
+	return err
+}
+
+// PeerKick converts echo context to params.
+func (w *ServerInterfaceWrapper) PeerKick(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PeerKick(ctx)
+	return err
+}
+
+// PeerListeners converts echo context to params.
+func (w *ServerInterfaceWrapper) PeerListeners(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PeerListeners(ctx)
 	return err
 }
 
@@ -5576,12 +11034,84 @@ func (w *ServerInterfaceWrapper) PeerDismiss(ctx echo.Context) error {
 	return err
 }
 
+// PeerMetrics converts echo context to params.
+func (w *ServerInterfaceWrapper) PeerMetrics(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PeerMetrics(ctx)
+	return err
+}
+
 // PeerNode converts echo context to params.
 func (w *ServerInterfaceWrapper) PeerNode(ctx echo.Context) error {
 	var err error
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.PeerNode(ctx)
+	return err
+}
+
+// PeerPluginConfig converts echo context to params.
+func (w *ServerInterfaceWrapper) PeerPluginConfig(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params PeerPluginConfigParams
+	// ------------- Required query parameter "plugin" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, true, "plugin", ctx.QueryParams(), &params.Plugin, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter plugin: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PeerPluginConfig(ctx, params)
+	return err
+}
+
+// PeerSetPluginConfig converts echo context to params.
+func (w *ServerInterfaceWrapper) PeerSetPluginConfig(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PeerSetPluginConfig(ctx)
+	return err
+}
+
+// PeerPlugins converts echo context to params.
+func (w *ServerInterfaceWrapper) PeerPlugins(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PeerPlugins(ctx)
+	return err
+}
+
+// PeerPluginLoad converts echo context to params.
+func (w *ServerInterfaceWrapper) PeerPluginLoad(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PeerPluginLoad(ctx)
+	return err
+}
+
+// PeerPluginUnload converts echo context to params.
+func (w *ServerInterfaceWrapper) PeerPluginUnload(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PeerPluginUnload(ctx)
+	return err
+}
+
+// PeerPublish converts echo context to params.
+func (w *ServerInterfaceWrapper) PeerPublish(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PeerPublish(ctx)
 	return err
 }
 
@@ -5594,12 +11124,204 @@ func (w *ServerInterfaceWrapper) PeerReadIndex(ctx echo.Context) error {
 	return err
 }
 
+// PeerReconfigure converts echo context to params.
+func (w *ServerInterfaceWrapper) PeerReconfigure(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PeerReconfigure(ctx)
+	return err
+}
+
+// PeerRoutes converts echo context to params.
+func (w *ServerInterfaceWrapper) PeerRoutes(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params PeerRoutesParams
+	// ------------- Required query parameter "offset" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, true, "offset", ctx.QueryParams(), &params.Offset, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter offset: %s", err))
+	}
+
+	// ------------- Required query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, true, "limit", ctx.QueryParams(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter limit: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PeerRoutes(ctx, params)
+	return err
+}
+
+// PeerRoutesOf converts echo context to params.
+func (w *ServerInterfaceWrapper) PeerRoutesOf(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params PeerRoutesOfParams
+	// ------------- Required query parameter "filter" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, true, "filter", ctx.QueryParams(), &params.Filter, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter filter: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PeerRoutesOf(ctx, params)
+	return err
+}
+
+// PeerSession converts echo context to params.
+func (w *ServerInterfaceWrapper) PeerSession(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params PeerSessionParams
+	// ------------- Required query parameter "client_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, true, "client_id", ctx.QueryParams(), &params.ClientId, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter client_id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PeerSession(ctx, params)
+	return err
+}
+
+// PeerSessions converts echo context to params.
+func (w *ServerInterfaceWrapper) PeerSessions(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params PeerSessionsParams
+	// ------------- Required query parameter "offset" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, true, "offset", ctx.QueryParams(), &params.Offset, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter offset: %s", err))
+	}
+
+	// ------------- Required query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, true, "limit", ctx.QueryParams(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter limit: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PeerSessions(ctx, params)
+	return err
+}
+
+// PeerSettings converts echo context to params.
+func (w *ServerInterfaceWrapper) PeerSettings(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params PeerSettingsParams
+	// ------------- Required query parameter "api" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, true, "api", ctx.QueryParams(), &params.Api, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter api: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PeerSettings(ctx, params)
+	return err
+}
+
 // PeerState converts echo context to params.
 func (w *ServerInterfaceWrapper) PeerState(ctx echo.Context) error {
 	var err error
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.PeerState(ctx)
+	return err
+}
+
+// PeerStats converts echo context to params.
+func (w *ServerInterfaceWrapper) PeerStats(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PeerStats(ctx)
+	return err
+}
+
+// PeerStorage converts echo context to params.
+func (w *ServerInterfaceWrapper) PeerStorage(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PeerStorage(ctx)
+	return err
+}
+
+// PeerSubscribe converts echo context to params.
+func (w *ServerInterfaceWrapper) PeerSubscribe(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PeerSubscribe(ctx)
+	return err
+}
+
+// PeerSubscriptions converts echo context to params.
+func (w *ServerInterfaceWrapper) PeerSubscriptions(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params PeerSubscriptionsParams
+	// ------------- Required query parameter "offset" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, true, "offset", ctx.QueryParams(), &params.Offset, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter offset: %s", err))
+	}
+
+	// ------------- Required query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, true, "limit", ctx.QueryParams(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter limit: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PeerSubscriptions(ctx, params)
+	return err
+}
+
+// PeerSubscriptionsOf converts echo context to params.
+func (w *ServerInterfaceWrapper) PeerSubscriptionsOf(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params PeerSubscriptionsOfParams
+	// ------------- Required query parameter "client_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, true, "client_id", ctx.QueryParams(), &params.ClientId, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter client_id: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PeerSubscriptionsOf(ctx, params)
+	return err
+}
+
+// PeerUnsubscribe converts echo context to params.
+func (w *ServerInterfaceWrapper) PeerUnsubscribe(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PeerUnsubscribe(ctx)
 	return err
 }
 
@@ -5904,10 +11626,37 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.POST(options.BaseURL+"/peer/commands", wrapper.PeerCommand, options.OperationMiddlewares["peer_command"]...)
 	router.POST(options.BaseURL+"/peer/read_index", wrapper.PeerReadIndex, options.OperationMiddlewares["peer_read_index"]...)
 	router.GET(options.BaseURL+"/peer/node", wrapper.PeerNode, options.OperationMiddlewares["peer_node"]...)
+	router.GET(options.BaseURL+"/peer/clients", wrapper.PeerClients, options.OperationMiddlewares["peer_clients"]...)
+	router.GET(options.BaseURL+"/peer/client", wrapper.PeerClient, options.OperationMiddlewares["peer_client"]...)
+	router.POST(options.BaseURL+"/peer/kick", wrapper.PeerKick, options.OperationMiddlewares["peer_kick"]...)
+	router.POST(options.BaseURL+"/peer/clean_acl", wrapper.PeerCleanAcl, options.OperationMiddlewares["peer_clean_acl"]...)
+	router.GET(options.BaseURL+"/peer/sessions", wrapper.PeerSessions, options.OperationMiddlewares["peer_sessions"]...)
+	router.GET(options.BaseURL+"/peer/session", wrapper.PeerSession, options.OperationMiddlewares["peer_session"]...)
+	router.GET(options.BaseURL+"/peer/subscriptions", wrapper.PeerSubscriptions, options.OperationMiddlewares["peer_subscriptions"]...)
+	router.GET(options.BaseURL+"/peer/subscriptions_of", wrapper.PeerSubscriptionsOf, options.OperationMiddlewares["peer_subscriptions_of"]...)
+	router.POST(options.BaseURL+"/peer/subscribe", wrapper.PeerSubscribe, options.OperationMiddlewares["peer_subscribe"]...)
+	router.POST(options.BaseURL+"/peer/unsubscribe", wrapper.PeerUnsubscribe, options.OperationMiddlewares["peer_unsubscribe"]...)
+	router.GET(options.BaseURL+"/peer/routes", wrapper.PeerRoutes, options.OperationMiddlewares["peer_routes"]...)
+	router.GET(options.BaseURL+"/peer/routes_of", wrapper.PeerRoutesOf, options.OperationMiddlewares["peer_routes_of"]...)
+	router.POST(options.BaseURL+"/peer/publish", wrapper.PeerPublish, options.OperationMiddlewares["peer_publish"]...)
+	router.GET(options.BaseURL+"/peer/plugins", wrapper.PeerPlugins, options.OperationMiddlewares["peer_plugins"]...)
+	router.POST(options.BaseURL+"/peer/plugins/load", wrapper.PeerPluginLoad, options.OperationMiddlewares["peer_plugin_load"]...)
+	router.POST(options.BaseURL+"/peer/plugins/unload", wrapper.PeerPluginUnload, options.OperationMiddlewares["peer_plugin_unload"]...)
+	router.GET(options.BaseURL+"/peer/plugin_config", wrapper.PeerPluginConfig, options.OperationMiddlewares["peer_plugin_config"]...)
+	router.PUT(options.BaseURL+"/peer/plugin_config", wrapper.PeerSetPluginConfig, options.OperationMiddlewares["peer_set_plugin_config"]...)
+	router.GET(options.BaseURL+"/peer/listeners", wrapper.PeerListeners, options.OperationMiddlewares["peer_listeners"]...)
+	router.GET(options.BaseURL+"/peer/metrics", wrapper.PeerMetrics, options.OperationMiddlewares["peer_metrics"]...)
+	router.GET(options.BaseURL+"/peer/stats", wrapper.PeerStats, options.OperationMiddlewares["peer_stats"]...)
+	router.GET(options.BaseURL+"/peer/settings", wrapper.PeerSettings, options.OperationMiddlewares["peer_settings"]...)
+	router.POST(options.BaseURL+"/peer/reconfigure", wrapper.PeerReconfigure, options.OperationMiddlewares["peer_reconfigure"]...)
+	router.GET(options.BaseURL+"/peer/storage", wrapper.PeerStorage, options.OperationMiddlewares["peer_storage"]...)
+	router.GET(options.BaseURL+"/peer/alarms", wrapper.PeerAlarms, options.OperationMiddlewares["peer_alarms"]...)
 
 }
 
 type NotFoundJSONResponse Failure
+
+type PeerRefusedJSONResponse PeerFailure
 
 type RefusedJSONResponse Failure
 
@@ -6240,6 +11989,199 @@ func (response EffectiveConfigs401TextResponse) VisitEffectiveConfigsResponse(w 
 	return err
 }
 
+type PeerAlarmsRequestObject struct {
+}
+
+type PeerAlarmsResponseObject interface {
+	VisitPeerAlarmsResponse(w http.ResponseWriter) error
+}
+
+type PeerAlarms200JSONResponse []PeerAlarm
+
+func (response PeerAlarms200JSONResponse) VisitPeerAlarmsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerAlarms409JSONResponse struct{ PeerRefusedJSONResponse }
+
+func (response PeerAlarms409JSONResponse) VisitPeerAlarmsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerAlarms503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response PeerAlarms503JSONResponse) VisitPeerAlarmsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerCleanAclRequestObject struct {
+	Body *PeerCleanAclJSONRequestBody
+}
+
+type PeerCleanAclResponseObject interface {
+	VisitPeerCleanAclResponse(w http.ResponseWriter) error
+}
+
+type PeerCleanAcl204Response struct {
+}
+
+func (response PeerCleanAcl204Response) VisitPeerCleanAclResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type PeerCleanAcl409JSONResponse struct{ PeerRefusedJSONResponse }
+
+func (response PeerCleanAcl409JSONResponse) VisitPeerCleanAclResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerCleanAcl503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response PeerCleanAcl503JSONResponse) VisitPeerCleanAclResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerClientRequestObject struct {
+	Params PeerClientParams
+}
+
+type PeerClientResponseObject interface {
+	VisitPeerClientResponse(w http.ResponseWriter) error
+}
+
+type PeerClient200JSONResponse []PeerClient
+
+func (response PeerClient200JSONResponse) VisitPeerClientResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerClient409JSONResponse struct{ PeerRefusedJSONResponse }
+
+func (response PeerClient409JSONResponse) VisitPeerClientResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerClient503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response PeerClient503JSONResponse) VisitPeerClientResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerClientsRequestObject struct {
+	Params PeerClientsParams
+}
+
+type PeerClientsResponseObject interface {
+	VisitPeerClientsResponse(w http.ResponseWriter) error
+}
+
+type PeerClients200JSONResponse PeerClientPage
+
+func (response PeerClients200JSONResponse) VisitPeerClientsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerClients409JSONResponse struct{ PeerRefusedJSONResponse }
+
+func (response PeerClients409JSONResponse) VisitPeerClientsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerClients503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response PeerClients503JSONResponse) VisitPeerClientsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type PeerCommandRequestObject struct {
 	Body io.Reader
 }
@@ -6279,6 +12221,99 @@ func (response PeerCommand409JSONResponse) VisitPeerCommandResponse(w http.Respo
 type PeerCommand503JSONResponse struct{ UnavailableJSONResponse }
 
 func (response PeerCommand503JSONResponse) VisitPeerCommandResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerKickRequestObject struct {
+	Body *PeerKickJSONRequestBody
+}
+
+type PeerKickResponseObject interface {
+	VisitPeerKickResponse(w http.ResponseWriter) error
+}
+
+type PeerKick204Response struct {
+}
+
+func (response PeerKick204Response) VisitPeerKickResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type PeerKick409JSONResponse struct{ PeerRefusedJSONResponse }
+
+func (response PeerKick409JSONResponse) VisitPeerKickResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerKick503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response PeerKick503JSONResponse) VisitPeerKickResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerListenersRequestObject struct {
+}
+
+type PeerListenersResponseObject interface {
+	VisitPeerListenersResponse(w http.ResponseWriter) error
+}
+
+type PeerListeners200JSONResponse []PeerListener
+
+func (response PeerListeners200JSONResponse) VisitPeerListenersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerListeners409JSONResponse struct{ PeerRefusedJSONResponse }
+
+func (response PeerListeners409JSONResponse) VisitPeerListenersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerListeners503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response PeerListeners503JSONResponse) VisitPeerListenersResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response); err != nil {
@@ -6378,6 +12413,55 @@ func (response PeerDismiss503JSONResponse) VisitPeerDismissResponse(w http.Respo
 	return err
 }
 
+type PeerMetricsRequestObject struct {
+}
+
+type PeerMetricsResponseObject interface {
+	VisitPeerMetricsResponse(w http.ResponseWriter) error
+}
+
+type PeerMetrics200JSONResponse PeerCounters
+
+func (response PeerMetrics200JSONResponse) VisitPeerMetricsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerMetrics409JSONResponse struct{ PeerRefusedJSONResponse }
+
+func (response PeerMetrics409JSONResponse) VisitPeerMetricsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerMetrics503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response PeerMetrics503JSONResponse) VisitPeerMetricsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type PeerNodeRequestObject struct {
 }
 
@@ -6402,6 +12486,281 @@ func (response PeerNode200JSONResponse) VisitPeerNodeResponse(w http.ResponseWri
 type PeerNode503JSONResponse struct{ UnavailableJSONResponse }
 
 func (response PeerNode503JSONResponse) VisitPeerNodeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerPluginConfigRequestObject struct {
+	Params PeerPluginConfigParams
+}
+
+type PeerPluginConfigResponseObject interface {
+	VisitPeerPluginConfigResponse(w http.ResponseWriter) error
+}
+
+type PeerPluginConfig200JSONResponse []PeerPluginSetting
+
+func (response PeerPluginConfig200JSONResponse) VisitPeerPluginConfigResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerPluginConfig409JSONResponse struct{ PeerRefusedJSONResponse }
+
+func (response PeerPluginConfig409JSONResponse) VisitPeerPluginConfigResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerPluginConfig503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response PeerPluginConfig503JSONResponse) VisitPeerPluginConfigResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerSetPluginConfigRequestObject struct {
+	Body *PeerSetPluginConfigJSONRequestBody
+}
+
+type PeerSetPluginConfigResponseObject interface {
+	VisitPeerSetPluginConfigResponse(w http.ResponseWriter) error
+}
+
+type PeerSetPluginConfig204Response struct {
+}
+
+func (response PeerSetPluginConfig204Response) VisitPeerSetPluginConfigResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type PeerSetPluginConfig409JSONResponse struct{ PeerRefusedJSONResponse }
+
+func (response PeerSetPluginConfig409JSONResponse) VisitPeerSetPluginConfigResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerSetPluginConfig503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response PeerSetPluginConfig503JSONResponse) VisitPeerSetPluginConfigResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerPluginsRequestObject struct {
+}
+
+type PeerPluginsResponseObject interface {
+	VisitPeerPluginsResponse(w http.ResponseWriter) error
+}
+
+type PeerPlugins200JSONResponse []PeerPlugin
+
+func (response PeerPlugins200JSONResponse) VisitPeerPluginsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerPlugins409JSONResponse struct{ PeerRefusedJSONResponse }
+
+func (response PeerPlugins409JSONResponse) VisitPeerPluginsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerPlugins503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response PeerPlugins503JSONResponse) VisitPeerPluginsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerPluginLoadRequestObject struct {
+	Body *PeerPluginLoadJSONRequestBody
+}
+
+type PeerPluginLoadResponseObject interface {
+	VisitPeerPluginLoadResponse(w http.ResponseWriter) error
+}
+
+type PeerPluginLoad204Response struct {
+}
+
+func (response PeerPluginLoad204Response) VisitPeerPluginLoadResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type PeerPluginLoad409JSONResponse struct{ PeerRefusedJSONResponse }
+
+func (response PeerPluginLoad409JSONResponse) VisitPeerPluginLoadResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerPluginLoad503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response PeerPluginLoad503JSONResponse) VisitPeerPluginLoadResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerPluginUnloadRequestObject struct {
+	Body *PeerPluginUnloadJSONRequestBody
+}
+
+type PeerPluginUnloadResponseObject interface {
+	VisitPeerPluginUnloadResponse(w http.ResponseWriter) error
+}
+
+type PeerPluginUnload204Response struct {
+}
+
+func (response PeerPluginUnload204Response) VisitPeerPluginUnloadResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type PeerPluginUnload409JSONResponse struct{ PeerRefusedJSONResponse }
+
+func (response PeerPluginUnload409JSONResponse) VisitPeerPluginUnloadResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerPluginUnload503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response PeerPluginUnload503JSONResponse) VisitPeerPluginUnloadResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerPublishRequestObject struct {
+	Body *PeerPublishJSONRequestBody
+}
+
+type PeerPublishResponseObject interface {
+	VisitPeerPublishResponse(w http.ResponseWriter) error
+}
+
+type PeerPublish204Response struct {
+}
+
+func (response PeerPublish204Response) VisitPeerPublishResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type PeerPublish409JSONResponse struct{ PeerRefusedJSONResponse }
+
+func (response PeerPublish409JSONResponse) VisitPeerPublishResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerPublish503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response PeerPublish503JSONResponse) VisitPeerPublishResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response); err != nil {
@@ -6448,6 +12807,299 @@ func (response PeerReadIndex503JSONResponse) VisitPeerReadIndexResponse(w http.R
 	return err
 }
 
+type PeerReconfigureRequestObject struct {
+}
+
+type PeerReconfigureResponseObject interface {
+	VisitPeerReconfigureResponse(w http.ResponseWriter) error
+}
+
+type PeerReconfigure204Response struct {
+}
+
+func (response PeerReconfigure204Response) VisitPeerReconfigureResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type PeerReconfigure409JSONResponse struct{ PeerRefusedJSONResponse }
+
+func (response PeerReconfigure409JSONResponse) VisitPeerReconfigureResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerReconfigure503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response PeerReconfigure503JSONResponse) VisitPeerReconfigureResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerRoutesRequestObject struct {
+	Params PeerRoutesParams
+}
+
+type PeerRoutesResponseObject interface {
+	VisitPeerRoutesResponse(w http.ResponseWriter) error
+}
+
+type PeerRoutes200JSONResponse PeerRoutePage
+
+func (response PeerRoutes200JSONResponse) VisitPeerRoutesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerRoutes409JSONResponse struct{ PeerRefusedJSONResponse }
+
+func (response PeerRoutes409JSONResponse) VisitPeerRoutesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerRoutes503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response PeerRoutes503JSONResponse) VisitPeerRoutesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerRoutesOfRequestObject struct {
+	Params PeerRoutesOfParams
+}
+
+type PeerRoutesOfResponseObject interface {
+	VisitPeerRoutesOfResponse(w http.ResponseWriter) error
+}
+
+type PeerRoutesOf200JSONResponse []string
+
+func (response PeerRoutesOf200JSONResponse) VisitPeerRoutesOfResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerRoutesOf409JSONResponse struct{ PeerRefusedJSONResponse }
+
+func (response PeerRoutesOf409JSONResponse) VisitPeerRoutesOfResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerRoutesOf503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response PeerRoutesOf503JSONResponse) VisitPeerRoutesOfResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerSessionRequestObject struct {
+	Params PeerSessionParams
+}
+
+type PeerSessionResponseObject interface {
+	VisitPeerSessionResponse(w http.ResponseWriter) error
+}
+
+type PeerSession200JSONResponse []PeerSession
+
+func (response PeerSession200JSONResponse) VisitPeerSessionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerSession409JSONResponse struct{ PeerRefusedJSONResponse }
+
+func (response PeerSession409JSONResponse) VisitPeerSessionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerSession503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response PeerSession503JSONResponse) VisitPeerSessionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerSessionsRequestObject struct {
+	Params PeerSessionsParams
+}
+
+type PeerSessionsResponseObject interface {
+	VisitPeerSessionsResponse(w http.ResponseWriter) error
+}
+
+type PeerSessions200JSONResponse PeerSessionPage
+
+func (response PeerSessions200JSONResponse) VisitPeerSessionsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerSessions409JSONResponse struct{ PeerRefusedJSONResponse }
+
+func (response PeerSessions409JSONResponse) VisitPeerSessionsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerSessions503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response PeerSessions503JSONResponse) VisitPeerSessionsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerSettingsRequestObject struct {
+	Params PeerSettingsParams
+}
+
+type PeerSettingsResponseObject interface {
+	VisitPeerSettingsResponse(w http.ResponseWriter) error
+}
+
+type PeerSettings200JSONResponse []PeerSetting
+
+func (response PeerSettings200JSONResponse) VisitPeerSettingsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerSettings409JSONResponse struct{ PeerRefusedJSONResponse }
+
+func (response PeerSettings409JSONResponse) VisitPeerSettingsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerSettings503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response PeerSettings503JSONResponse) VisitPeerSettingsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type PeerStateRequestObject struct {
 }
 
@@ -6472,6 +13124,292 @@ func (response PeerState200JSONResponse) VisitPeerStateResponse(w http.ResponseW
 type PeerState503JSONResponse struct{ UnavailableJSONResponse }
 
 func (response PeerState503JSONResponse) VisitPeerStateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerStatsRequestObject struct {
+}
+
+type PeerStatsResponseObject interface {
+	VisitPeerStatsResponse(w http.ResponseWriter) error
+}
+
+type PeerStats200JSONResponse PeerCounters
+
+func (response PeerStats200JSONResponse) VisitPeerStatsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerStats409JSONResponse struct{ PeerRefusedJSONResponse }
+
+func (response PeerStats409JSONResponse) VisitPeerStatsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerStats503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response PeerStats503JSONResponse) VisitPeerStatsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerStorageRequestObject struct {
+}
+
+type PeerStorageResponseObject interface {
+	VisitPeerStorageResponse(w http.ResponseWriter) error
+}
+
+type PeerStorage200JSONResponse PeerStorage
+
+func (response PeerStorage200JSONResponse) VisitPeerStorageResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerStorage409JSONResponse struct{ PeerRefusedJSONResponse }
+
+func (response PeerStorage409JSONResponse) VisitPeerStorageResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerStorage503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response PeerStorage503JSONResponse) VisitPeerStorageResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerSubscribeRequestObject struct {
+	Body *PeerSubscribeJSONRequestBody
+}
+
+type PeerSubscribeResponseObject interface {
+	VisitPeerSubscribeResponse(w http.ResponseWriter) error
+}
+
+type PeerSubscribe204Response struct {
+}
+
+func (response PeerSubscribe204Response) VisitPeerSubscribeResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type PeerSubscribe409JSONResponse struct{ PeerRefusedJSONResponse }
+
+func (response PeerSubscribe409JSONResponse) VisitPeerSubscribeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerSubscribe503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response PeerSubscribe503JSONResponse) VisitPeerSubscribeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerSubscriptionsRequestObject struct {
+	Params PeerSubscriptionsParams
+}
+
+type PeerSubscriptionsResponseObject interface {
+	VisitPeerSubscriptionsResponse(w http.ResponseWriter) error
+}
+
+type PeerSubscriptions200JSONResponse PeerSubscriptionPage
+
+func (response PeerSubscriptions200JSONResponse) VisitPeerSubscriptionsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerSubscriptions409JSONResponse struct{ PeerRefusedJSONResponse }
+
+func (response PeerSubscriptions409JSONResponse) VisitPeerSubscriptionsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerSubscriptions503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response PeerSubscriptions503JSONResponse) VisitPeerSubscriptionsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerSubscriptionsOfRequestObject struct {
+	Params PeerSubscriptionsOfParams
+}
+
+type PeerSubscriptionsOfResponseObject interface {
+	VisitPeerSubscriptionsOfResponse(w http.ResponseWriter) error
+}
+
+type PeerSubscriptionsOf200JSONResponse []PeerSubscription
+
+func (response PeerSubscriptionsOf200JSONResponse) VisitPeerSubscriptionsOfResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerSubscriptionsOf409JSONResponse struct{ PeerRefusedJSONResponse }
+
+func (response PeerSubscriptionsOf409JSONResponse) VisitPeerSubscriptionsOfResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerSubscriptionsOf503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response PeerSubscriptionsOf503JSONResponse) VisitPeerSubscriptionsOfResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerUnsubscribeRequestObject struct {
+	Body *PeerUnsubscribeJSONRequestBody
+}
+
+type PeerUnsubscribeResponseObject interface {
+	VisitPeerUnsubscribeResponse(w http.ResponseWriter) error
+}
+
+type PeerUnsubscribe204Response struct {
+}
+
+func (response PeerUnsubscribe204Response) VisitPeerUnsubscribeResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type PeerUnsubscribe409JSONResponse struct{ PeerRefusedJSONResponse }
+
+func (response PeerUnsubscribe409JSONResponse) VisitPeerUnsubscribeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerUnsubscribe503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response PeerUnsubscribe503JSONResponse) VisitPeerUnsubscribeResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response); err != nil {
@@ -7130,24 +14068,99 @@ type StrictServerInterface interface {
 	// EffectiveConfigs List every value and where it came from
 	// (GET /configs)
 	EffectiveConfigs(ctx context.Context, request EffectiveConfigsRequestObject) (EffectiveConfigsResponseObject, error)
+	// PeerAlarms List what is raised
+	// (GET /peer/alarms)
+	PeerAlarms(ctx context.Context, request PeerAlarmsRequestObject) (PeerAlarmsResponseObject, error)
+	// PeerCleanAcl Forget decisions about a topic
+	// (POST /peer/clean_acl)
+	PeerCleanAcl(ctx context.Context, request PeerCleanAclRequestObject) (PeerCleanAclResponseObject, error)
+	// PeerClient Look a connection up
+	// (GET /peer/client)
+	PeerClient(ctx context.Context, request PeerClientRequestObject) (PeerClientResponseObject, error)
+	// PeerClients List the connections of this node
+	// (GET /peer/clients)
+	PeerClients(ctx context.Context, request PeerClientsRequestObject) (PeerClientsResponseObject, error)
 	// PeerCommand Apply a command to the metadata
 	// (POST /peer/commands)
 	PeerCommand(ctx context.Context, request PeerCommandRequestObject) (PeerCommandResponseObject, error)
+	// PeerKick Close a connection
+	// (POST /peer/kick)
+	PeerKick(ctx context.Context, request PeerKickRequestObject) (PeerKickResponseObject, error)
+	// PeerListeners List what is open
+	// (GET /peer/listeners)
+	PeerListeners(ctx context.Context, request PeerListenersRequestObject) (PeerListenersResponseObject, error)
 	// PeerAdmit Take a node into the cluster
 	// (POST /peer/members)
 	PeerAdmit(ctx context.Context, request PeerAdmitRequestObject) (PeerAdmitResponseObject, error)
 	// PeerDismiss Take a node out of the cluster
 	// (DELETE /peer/members/{id})
 	PeerDismiss(ctx context.Context, request PeerDismissRequestObject) (PeerDismissResponseObject, error)
+	// PeerMetrics Show the counters
+	// (GET /peer/metrics)
+	PeerMetrics(ctx context.Context, request PeerMetricsRequestObject) (PeerMetricsResponseObject, error)
 	// PeerNode Say what the lists of nodes show
 	// (GET /peer/node)
 	PeerNode(ctx context.Context, request PeerNodeRequestObject) (PeerNodeResponseObject, error)
+	// PeerPluginConfig Show the configuration of a plugin
+	// (GET /peer/plugin_config)
+	PeerPluginConfig(ctx context.Context, request PeerPluginConfigRequestObject) (PeerPluginConfigResponseObject, error)
+	// PeerSetPluginConfig Replace the configuration of a plugin
+	// (PUT /peer/plugin_config)
+	PeerSetPluginConfig(ctx context.Context, request PeerSetPluginConfigRequestObject) (PeerSetPluginConfigResponseObject, error)
+	// PeerPlugins List the plugins of this node
+	// (GET /peer/plugins)
+	PeerPlugins(ctx context.Context, request PeerPluginsRequestObject) (PeerPluginsResponseObject, error)
+	// PeerPluginLoad Start a plugin
+	// (POST /peer/plugins/load)
+	PeerPluginLoad(ctx context.Context, request PeerPluginLoadRequestObject) (PeerPluginLoadResponseObject, error)
+	// PeerPluginUnload Stop a plugin
+	// (POST /peer/plugins/unload)
+	PeerPluginUnload(ctx context.Context, request PeerPluginUnloadRequestObject) (PeerPluginUnloadResponseObject, error)
+	// PeerPublish Publish a message from this node
+	// (POST /peer/publish)
+	PeerPublish(ctx context.Context, request PeerPublishRequestObject) (PeerPublishResponseObject, error)
 	// PeerReadIndex Say how far the metadata are
 	// (POST /peer/read_index)
 	PeerReadIndex(ctx context.Context, request PeerReadIndexRequestObject) (PeerReadIndexResponseObject, error)
+	// PeerReconfigure Put the stored configuration into effect
+	// (POST /peer/reconfigure)
+	PeerReconfigure(ctx context.Context, request PeerReconfigureRequestObject) (PeerReconfigureResponseObject, error)
+	// PeerRoutes List the filters that this node has subscribers for
+	// (GET /peer/routes)
+	PeerRoutes(ctx context.Context, request PeerRoutesRequestObject) (PeerRoutesResponseObject, error)
+	// PeerRoutesOf Look a filter up
+	// (GET /peer/routes_of)
+	PeerRoutesOf(ctx context.Context, request PeerRoutesOfRequestObject) (PeerRoutesOfResponseObject, error)
+	// PeerSession Look a session up
+	// (GET /peer/session)
+	PeerSession(ctx context.Context, request PeerSessionRequestObject) (PeerSessionResponseObject, error)
+	// PeerSessions List the sessions of this node
+	// (GET /peer/sessions)
+	PeerSessions(ctx context.Context, request PeerSessionsRequestObject) (PeerSessionsResponseObject, error)
+	// PeerSettings List the hot configuration in effect
+	// (GET /peer/settings)
+	PeerSettings(ctx context.Context, request PeerSettingsRequestObject) (PeerSettingsResponseObject, error)
 	// PeerState Say how this node stands
 	// (GET /peer/state)
 	PeerState(ctx context.Context, request PeerStateRequestObject) (PeerStateResponseObject, error)
+	// PeerStats Show the gauges
+	// (GET /peer/stats)
+	PeerStats(ctx context.Context, request PeerStatsRequestObject) (PeerStatsResponseObject, error)
+	// PeerStorage Show the store of sessions and messages
+	// (GET /peer/storage)
+	PeerStorage(ctx context.Context, request PeerStorageRequestObject) (PeerStorageResponseObject, error)
+	// PeerSubscribe Subscribe a session
+	// (POST /peer/subscribe)
+	PeerSubscribe(ctx context.Context, request PeerSubscribeRequestObject) (PeerSubscribeResponseObject, error)
+	// PeerSubscriptions List the subscriptions of this node
+	// (GET /peer/subscriptions)
+	PeerSubscriptions(ctx context.Context, request PeerSubscriptionsRequestObject) (PeerSubscriptionsResponseObject, error)
+	// PeerSubscriptionsOf List the subscriptions of a client
+	// (GET /peer/subscriptions_of)
+	PeerSubscriptionsOf(ctx context.Context, request PeerSubscriptionsOfRequestObject) (PeerSubscriptionsOfResponseObject, error)
+	// PeerUnsubscribe Take a subscription off a session
+	// (POST /peer/unsubscribe)
+	PeerUnsubscribe(ctx context.Context, request PeerUnsubscribeRequestObject) (PeerUnsubscribeResponseObject, error)
 	// ListPlugins List the plugins
 	// (GET /plugins)
 	ListPlugins(ctx context.Context, request ListPluginsRequestObject) (ListPluginsResponseObject, error)
@@ -7413,6 +14426,125 @@ func (sh *strictHandler) EffectiveConfigs(ctx echo.Context) error {
 	return nil
 }
 
+// PeerAlarms operation middleware
+func (sh *strictHandler) PeerAlarms(ctx echo.Context) error {
+	var request PeerAlarmsRequestObject
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PeerAlarms(ctx.Request().Context(), request.(PeerAlarmsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PeerAlarms")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PeerAlarmsResponseObject); ok {
+		return validResponse.VisitPeerAlarmsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// PeerCleanAcl operation middleware
+func (sh *strictHandler) PeerCleanAcl(ctx echo.Context) error {
+	var request PeerCleanAclRequestObject
+
+	var body PeerCleanAclJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PeerCleanAcl(ctx.Request().Context(), request.(PeerCleanAclRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PeerCleanAcl")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PeerCleanAclResponseObject); ok {
+		return validResponse.VisitPeerCleanAclResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// PeerClient operation middleware
+func (sh *strictHandler) PeerClient(ctx echo.Context, params PeerClientParams) error {
+	var request PeerClientRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PeerClient(ctx.Request().Context(), request.(PeerClientRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PeerClient")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PeerClientResponseObject); ok {
+		return validResponse.VisitPeerClientResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// PeerClients operation middleware
+func (sh *strictHandler) PeerClients(ctx echo.Context, params PeerClientsParams) error {
+	var request PeerClientsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PeerClients(ctx.Request().Context(), request.(PeerClientsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PeerClients")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PeerClientsResponseObject); ok {
+		return validResponse.VisitPeerClientsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // PeerCommand operation middleware
 func (sh *strictHandler) PeerCommand(ctx echo.Context) error {
 	var request PeerCommandRequestObject
@@ -7432,6 +14564,75 @@ func (sh *strictHandler) PeerCommand(ctx echo.Context) error {
 		return err
 	} else if validResponse, ok := response.(PeerCommandResponseObject); ok {
 		return validResponse.VisitPeerCommandResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// PeerKick operation middleware
+func (sh *strictHandler) PeerKick(ctx echo.Context) error {
+	var request PeerKickRequestObject
+
+	var body PeerKickJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PeerKick(ctx.Request().Context(), request.(PeerKickRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PeerKick")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PeerKickResponseObject); ok {
+		return validResponse.VisitPeerKickResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// PeerListeners operation middleware
+func (sh *strictHandler) PeerListeners(ctx echo.Context) error {
+	var request PeerListenersRequestObject
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PeerListeners(ctx.Request().Context(), request.(PeerListenersRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PeerListeners")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PeerListenersResponseObject); ok {
+		return validResponse.VisitPeerListenersResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
@@ -7509,6 +14710,29 @@ func (sh *strictHandler) PeerDismiss(ctx echo.Context, id string) error {
 	return nil
 }
 
+// PeerMetrics operation middleware
+func (sh *strictHandler) PeerMetrics(ctx echo.Context) error {
+	var request PeerMetricsRequestObject
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PeerMetrics(ctx.Request().Context(), request.(PeerMetricsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PeerMetrics")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PeerMetricsResponseObject); ok {
+		return validResponse.VisitPeerMetricsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // PeerNode operation middleware
 func (sh *strictHandler) PeerNode(ctx echo.Context) error {
 	var request PeerNodeRequestObject
@@ -7526,6 +14750,238 @@ func (sh *strictHandler) PeerNode(ctx echo.Context) error {
 		return err
 	} else if validResponse, ok := response.(PeerNodeResponseObject); ok {
 		return validResponse.VisitPeerNodeResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// PeerPluginConfig operation middleware
+func (sh *strictHandler) PeerPluginConfig(ctx echo.Context, params PeerPluginConfigParams) error {
+	var request PeerPluginConfigRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PeerPluginConfig(ctx.Request().Context(), request.(PeerPluginConfigRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PeerPluginConfig")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PeerPluginConfigResponseObject); ok {
+		return validResponse.VisitPeerPluginConfigResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// PeerSetPluginConfig operation middleware
+func (sh *strictHandler) PeerSetPluginConfig(ctx echo.Context) error {
+	var request PeerSetPluginConfigRequestObject
+
+	var body PeerSetPluginConfigJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PeerSetPluginConfig(ctx.Request().Context(), request.(PeerSetPluginConfigRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PeerSetPluginConfig")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PeerSetPluginConfigResponseObject); ok {
+		return validResponse.VisitPeerSetPluginConfigResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// PeerPlugins operation middleware
+func (sh *strictHandler) PeerPlugins(ctx echo.Context) error {
+	var request PeerPluginsRequestObject
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PeerPlugins(ctx.Request().Context(), request.(PeerPluginsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PeerPlugins")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PeerPluginsResponseObject); ok {
+		return validResponse.VisitPeerPluginsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// PeerPluginLoad operation middleware
+func (sh *strictHandler) PeerPluginLoad(ctx echo.Context) error {
+	var request PeerPluginLoadRequestObject
+
+	var body PeerPluginLoadJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PeerPluginLoad(ctx.Request().Context(), request.(PeerPluginLoadRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PeerPluginLoad")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PeerPluginLoadResponseObject); ok {
+		return validResponse.VisitPeerPluginLoadResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// PeerPluginUnload operation middleware
+func (sh *strictHandler) PeerPluginUnload(ctx echo.Context) error {
+	var request PeerPluginUnloadRequestObject
+
+	var body PeerPluginUnloadJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PeerPluginUnload(ctx.Request().Context(), request.(PeerPluginUnloadRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PeerPluginUnload")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PeerPluginUnloadResponseObject); ok {
+		return validResponse.VisitPeerPluginUnloadResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// PeerPublish operation middleware
+func (sh *strictHandler) PeerPublish(ctx echo.Context) error {
+	var request PeerPublishRequestObject
+
+	var body PeerPublishJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PeerPublish(ctx.Request().Context(), request.(PeerPublishRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PeerPublish")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PeerPublishResponseObject); ok {
+		return validResponse.VisitPeerPublishResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
@@ -7555,6 +15011,154 @@ func (sh *strictHandler) PeerReadIndex(ctx echo.Context) error {
 	return nil
 }
 
+// PeerReconfigure operation middleware
+func (sh *strictHandler) PeerReconfigure(ctx echo.Context) error {
+	var request PeerReconfigureRequestObject
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PeerReconfigure(ctx.Request().Context(), request.(PeerReconfigureRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PeerReconfigure")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PeerReconfigureResponseObject); ok {
+		return validResponse.VisitPeerReconfigureResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// PeerRoutes operation middleware
+func (sh *strictHandler) PeerRoutes(ctx echo.Context, params PeerRoutesParams) error {
+	var request PeerRoutesRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PeerRoutes(ctx.Request().Context(), request.(PeerRoutesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PeerRoutes")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PeerRoutesResponseObject); ok {
+		return validResponse.VisitPeerRoutesResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// PeerRoutesOf operation middleware
+func (sh *strictHandler) PeerRoutesOf(ctx echo.Context, params PeerRoutesOfParams) error {
+	var request PeerRoutesOfRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PeerRoutesOf(ctx.Request().Context(), request.(PeerRoutesOfRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PeerRoutesOf")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PeerRoutesOfResponseObject); ok {
+		return validResponse.VisitPeerRoutesOfResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// PeerSession operation middleware
+func (sh *strictHandler) PeerSession(ctx echo.Context, params PeerSessionParams) error {
+	var request PeerSessionRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PeerSession(ctx.Request().Context(), request.(PeerSessionRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PeerSession")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PeerSessionResponseObject); ok {
+		return validResponse.VisitPeerSessionResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// PeerSessions operation middleware
+func (sh *strictHandler) PeerSessions(ctx echo.Context, params PeerSessionsParams) error {
+	var request PeerSessionsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PeerSessions(ctx.Request().Context(), request.(PeerSessionsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PeerSessions")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PeerSessionsResponseObject); ok {
+		return validResponse.VisitPeerSessionsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// PeerSettings operation middleware
+func (sh *strictHandler) PeerSettings(ctx echo.Context, params PeerSettingsParams) error {
+	var request PeerSettingsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PeerSettings(ctx.Request().Context(), request.(PeerSettingsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PeerSettings")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PeerSettingsResponseObject); ok {
+		return validResponse.VisitPeerSettingsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // PeerState operation middleware
 func (sh *strictHandler) PeerState(ctx echo.Context) error {
 	var request PeerStateRequestObject
@@ -7572,6 +15176,194 @@ func (sh *strictHandler) PeerState(ctx echo.Context) error {
 		return err
 	} else if validResponse, ok := response.(PeerStateResponseObject); ok {
 		return validResponse.VisitPeerStateResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// PeerStats operation middleware
+func (sh *strictHandler) PeerStats(ctx echo.Context) error {
+	var request PeerStatsRequestObject
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PeerStats(ctx.Request().Context(), request.(PeerStatsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PeerStats")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PeerStatsResponseObject); ok {
+		return validResponse.VisitPeerStatsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// PeerStorage operation middleware
+func (sh *strictHandler) PeerStorage(ctx echo.Context) error {
+	var request PeerStorageRequestObject
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PeerStorage(ctx.Request().Context(), request.(PeerStorageRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PeerStorage")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PeerStorageResponseObject); ok {
+		return validResponse.VisitPeerStorageResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// PeerSubscribe operation middleware
+func (sh *strictHandler) PeerSubscribe(ctx echo.Context) error {
+	var request PeerSubscribeRequestObject
+
+	var body PeerSubscribeJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PeerSubscribe(ctx.Request().Context(), request.(PeerSubscribeRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PeerSubscribe")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PeerSubscribeResponseObject); ok {
+		return validResponse.VisitPeerSubscribeResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// PeerSubscriptions operation middleware
+func (sh *strictHandler) PeerSubscriptions(ctx echo.Context, params PeerSubscriptionsParams) error {
+	var request PeerSubscriptionsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PeerSubscriptions(ctx.Request().Context(), request.(PeerSubscriptionsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PeerSubscriptions")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PeerSubscriptionsResponseObject); ok {
+		return validResponse.VisitPeerSubscriptionsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// PeerSubscriptionsOf operation middleware
+func (sh *strictHandler) PeerSubscriptionsOf(ctx echo.Context, params PeerSubscriptionsOfParams) error {
+	var request PeerSubscriptionsOfRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PeerSubscriptionsOf(ctx.Request().Context(), request.(PeerSubscriptionsOfRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PeerSubscriptionsOf")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PeerSubscriptionsOfResponseObject); ok {
+		return validResponse.VisitPeerSubscriptionsOfResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// PeerUnsubscribe operation middleware
+func (sh *strictHandler) PeerUnsubscribe(ctx echo.Context) error {
+	var request PeerUnsubscribeRequestObject
+
+	var body PeerUnsubscribeJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PeerUnsubscribe(ctx.Request().Context(), request.(PeerUnsubscribeRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PeerUnsubscribe")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PeerUnsubscribeResponseObject); ok {
+		return validResponse.VisitPeerUnsubscribeResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
@@ -7947,112 +15739,149 @@ func (sh *strictHandler) VmProfile(ctx echo.Context, name VmProfileParamsName, p
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"1H1/b9w28vdbIfS9P54HUNd2kvZa55/z5a5tDk1ixGmLB00Qc6XZFWuJVEjK670g7/0BZ0iJWlHedRKf",
-	"74sChePVkqOZD+f30B+zQjWtkiCtyU4/ZhpMq6QB/MdLZX9UnSzdz4WSFqR1P/K2rUXBrVDy6E+jpPud",
-	"KSpouPvpLxpW2Wn2P0fDwkf0qTn6kYu605B9+vQpz0owhRatWyY7zd5UoIEJw6RipisqZish14vsU569",
-	"hlVn4D9CxXPLCi6lsmwJrFQSnjKpkBJWccOKiss1lGzZWbapuGW2AtaAMXwNTPIGDBL8q+SdrZQW/55Q",
-	"beHGHrU1Fzv02m0L2WlmrBZynaLspWKFhhKkFbw2OVOabbSSa6bksOs1FzVf1vAgrGJSbZ4y7vgFmklV",
-	"AlJpK2EckazmFnTuvsRKxYRdZG5Rv5Mj5FndGQv6X4qY02rVgraCsLhSusD3KmHFu9pmpyteG9il6idx",
-	"DaxrSTrCMGOVhpI5cC2yPLB5qVQNXDquOTpp2XiZM6SfqRVKuCDCchTx3yplrH8zYLwsNRjjnhTWhCdZ",
-	"q7TNmXvy1P3otoYb3rRONBk0H27+dnK8cP+dZHnWCPkLyLWtstOTfIKEPNPwoRPaQekPIvdd/5Ra/gmF",
-	"de/hmfcCmiXoKfs8ndM3fTUlfExtIPT028d/Pc4m9OVZqTbyvRGySPDx9wok8gnZueGG1dxYVgHXJVMr",
-	"t9NK6Ybb7DQruYVvrGggtYkop4s/x9Ngt0FMBLmGl8Cc8K1hK6GNZcZyeqnJqn8qIemIHkZFDddQJ3no",
-	"9l8Bt50GwyyCz7IrqTYm2lhIC2vQCDveILvmUTHZXKs6idSVqmu1AY0aihSS5SW3nHFZOnV6rSyCH2TX",
-	"OAzVwEvQWZ65DzSKgFaIgBVt20npfhyUVHR6rkEbQQplTNZrqIEbPEG/8AI2qMv3gVuUmedM3gN22COw",
-	"33NioOyW4/AaCnWdOg+ROonJ/tmxUDmNZnWX1Bg7JNM6t1BwYbntzJQAf+CmJLzkza7imaqPok6eRGHw",
-	"dbeILC/thsuOu8eN5VYUWZ6V0iQl7XFxK0V4jhHf7mnzlPGlAemsoajdB70Rl5A8cQ3qJ+SAsNCYfQZo",
-	"rNY+9Styrfl2Xn+/GZHKpdmANkmCpLJJveWNu9dbqEyUzplw6pKVCtKrOR6n1SAaxX5FYRhnxAvHWT6Y",
-	"mH6v/mFEpNNPaEU3wlY5c4oLrSo5Ag61/AokU51163nu9xAg7uWZW9xRSpqPftLQqGsoE4jYgXpArOd5",
-	"DLfw4oN8kydC1TUUlhTuznHUAOX75db2p5O0sZD2uycJBbp7CqOvp3fuZHLfwn0Qqba5Dei51NL/XK2g",
-	"sOIanim5EuvpFpWy84Dg3qVE8RkGuJizXkoWMw7LFWwTDmOeKS3W5DgFsQdPKc9WAhUmyGuhlWycW5hn",
-	"q5o7+Q9ibevOrZDvOhkRvFWnZ8y8BgY3vLD1Nif/nTuIu43RDDlQ18L509C0dosA9/SlT9I1rztIecZj",
-	"wThuhId7HvSE5sj9lNiCYzsRl/fm9+8cHkyt/hI259yYjdIJzLXRJz3Q+1/ezR3sv5akQpUwa35U03Ir",
-	"limXwttuwzaVMsDOzp8bxjUw06orkGNj9GjxeHFykrPHc15LoTQk3M5zrQowRmmTs+WWfeiU5WyDMOqN",
-	"iNdig2umumUd+WWyC0bBeTvvS6GTByNsrHSCjl9EI0hltiARrgbxalRxBdbk7Nip/E46V06OqJlTTXm2",
-	"VtN9flJME1tzZrbGQoPbcF1UwkLh/MYxY9fqZPHou8X37tR0N0e8KePdIqMtjAV5F5P6qgX5i/9WyqI2",
-	"0ChyIcav8HenXh2r6AGUW43sm8rt6efwLZjyXZ/40V/nneKudb76ewOFkuVhtuPuXutA0PHiZHGcHRSk",
-	"xY5rdNoQHhO6IwiPARsOUC+WWOKpQz+S7m1hYPxS+N/pyfffP066SJNYpflg7aktWgY3FrTk9X6WjL36",
-	"FOXnAPqsbIQJspkl/VYNmWdFBcXV/lTBK1lvmeFbB180xg7JqqtLdP/RnRIybYMpGt1DRh8szkd/e1aI",
-	"cPo1AqdZprdtLVLekZAl3MxZe4xPVNOgtrRcloYJivVrtT7wxKvOFqpJmKBjzCjl7ITBjTBODz9iUlm2",
-	"Up0sc/aYWaVYw+V2sd85pLcYNptjw/PwtjNMuKtTSl+c2+2lV3a7UaEImdgpt2rFy5NxsmLWIuKz397h",
-	"4UOfbfjNezSTB+paUlvvrbK8vttXQs73EMvhz1Miutscnt3xBjq5kOXmakYsn2GC0sox7J+wDu49dng5",
-	"5lOgMBZQ3sMpYCeIusfHHDovQhw7q4MnHOKDFtnJqagNW3FUr5hDVw3cXVNg1JBIAdKaIUfvQmm57ZOZ",
-	"SrJSmKvbdPjBSZDdZCM9N5vqO8gMNH2ydvJWArVplBcQLqqvtyHR7L2qRD577ihoVSdSl78LWzk/vxms",
-	"H6Yaop0xkKu4qULstqmcaQyPb9wKUi1VuU0HcrNGLM+2qtubuzFXZjdd4vhveDPKj+3J0x2aWuxTJQQ4",
-	"z7YB3URz8thg9Oxcr5EnvnOAMFWQzqWOuPBx3g07yNGKF8vDtimyd73/1+BUQ8ob0NEniWzZhhumgZeM",
-	"rzn5TT0Pptp0tOnOG/T7pMh9DZYLCeWLIUzf4bA9XOGvtGqmb/MMlSYTeOBXYoBc2y1rYaoR3obFPqgZ",
-	"+2DEvyH9iVWtKPaLlB6jHfxynvbcve5tbDpP8qgXzEHx4i7LE6DprfseQxcsF+2bIvzCKj2btOjzg2OB",
-	"XYh/Q9CLaPkOtCmUekss+Iw+8FaqOXQ51TTCvm+/PY59gfHKP2rVUK0IK1M++YcZ4LVWXcusonIcrpWz",
-	"BkrBZe5+zVmLVR4Hxo06MDESaPrhh6R/su+LiTf4yZGJaQDPPrbRwlqQDEuApJtDwe1grtmUWqGymoG+",
-	"mNs/e9e175BZzrOy03wpamFHZZSV2Up3CN2D+hpRrFarZJYUtFY6pSW3TMIm9Av4MmHFr8GXnHytmmtg",
-	"mloepuWVLX4sVbqeSfnUxNZa2JDY2srCb73ioj6YlwhPB+5bj4uH8ZcD12/3ww+HhjDiGt7P6Ac0T8aK",
-	"umaVqkuTMzBWNPxwIDmfembxPoHojusx5rXlbuJyfuFWq0aYuQIUl4wXzrOsoVxD2XeamE5fi2t39Jzv",
-	"JdJY0OAP5ixb/LlFe401Jg3AVO3c2ruoUQPrJgStO9ourJL4kuXr1Jnvk4y8rnsNY5QLIA4lZyuLeQX8",
-	"RjTATIsGPqHd5wGG5ya9nj9OTvO5cAM9IexCsIpdAfhmFPdbL5GD3mTHdEZaaYBN7k1ijNDRWYik0/M8",
-	"1rmDoh/M4VRvhrffYe4UY70GivVFfJiTVjJpplLOwRvNC+fTFFdgv8zzo8D4/UwMWCRryq+BGyWZ+zCN",
-	"6VJoKIL7HuwGlqNUZ5OWouzadCzQCGNSx4Pe3US2thYS2BJWSvuAaQNkIJipDk+9t7jumB/xxwDp2sqs",
-	"06vRaUy/XHCIZ04+utp864KANJ/n3ObwbJypPv/17788v/h5b36a2yxGhX/lWKZ+hRQuf3uRqiPeUkVZ",
-	"0Bke1eOwNi6UPNRNqYC3Bz5ac2PfF3H1/bBTIuGm/14irwO8ZU6WjKODUlRszfXSGSj01fx2zK1yaD4Y",
-	"WXooB1reGZhX9Wd1zfARw6xaY4r/QF3fUnEypQIMhoX02gGr9PRnlQp9yi9x0n8S1yDZkhdXzoygV41l",
-	"w0OtoOXF1aGM7MO3mSYY3UkHEUy1rUIEcydyuuQ7viJx+34icQ1M6eDfRgDagv0cixmk6Hf3J6ZnTcT8",
-	"vA9MAwB3sJ+Pzucu8lIqwQXPZVenanBrpVVnhYS5ND+3IIvt7YHkz2rDaiXXbFgNW4egdHDRncxvjcdu",
-	"caTD7ncOGdu+pD+T7ag08NIckCaIODR8bbRBmktp6qfimXRy+MrqILTkdwwUnRZ2e1FU0ISEeCPkr2a2",
-	"a85FXKFHg7LTDL/COkPaCJMsaB+5wSSP37aytqWuayFXiX6CZ0parWrf7IX50lPyMx3UuFXaMAkumpRO",
-	"AwsscHqFZTeKlaronF/oogou+RrcP6jVo+Jmwd4M1b238rL2xXBW2PqSsrFkKynwWbyVbyUlrQ3oa8Lg",
-	"8J6GKUr3l9xUS8V1yUINO0f6MIxZdXXNtFhXtn++8C9JzRihaICtrWSXld4ytXorh+5fskOYKcf27AI7",
-	"t0bdiwWX2O2xYP+8Br3FMLijzoXLj29DX8/b7JQtFotPl4u3mB8WBUgK1CgPm521vKjgm0eLYwS3sOhv",
-	"hLYB2urs/HmUZT7NThbH9Ljbn7ciO80eL44Xj1Gl2AohdeR0PvmFa7Cpht9CtdsQIvmcQWj5PSWG5yxq",
-	"+Tc5W3L3/wI71DqNv80ZtXsx7Nyj3EA0YLBgzy1Fy8xAocGaU4plhGXcYIeXgy+BTSj5vHS+DVGej6dI",
-	"Hh0f3zKPoAoL9htjNfBmPJfQq5ylkBzP594hCYdaYh9ORDw5PplLbvYUHo2GNfBLP+z/UhhJQbXQNY2j",
-	"zx3KdjvqwMay3No4JfMi/Oqd+85R1P6blPIbXAV7KXeagZnv8p60t1INCmNadw4Udej6E1Yph+9SbUKe",
-	"blNRHDqW4Lhp+U6CvNtgyXijGVH25Z0HkOVFpTYx2yNRetrHkjz6M4ytKGP3FbWcBjVXULIlFKqBaXWr",
-	"r2Dudl0Lg0MoJYmVukbVtW8t7hv/8WvchmVOQ8kQnas1epZdu2A4nWFUA0tVbtG78+rE/Y4qqj5JkrNL",
-	"7HS/pCEDhX0zRi3Y2Zi2uGZJah2ngUz4Wg38GpwOwfz3LP5wBIiMNBj7d1VuvzbwcIdPY0/A6g4+PTTm",
-	"d9vDHwT8jju7OIwHu/YeBpTznU9DhV1ECOeNr6t7HSZ2GtxHU1nuJKwVoNvATQRA7xwhDql0HU4Imjdj",
-	"+da4FXPcDty+fU87WwnpdnahT+0ocSSoGl0bd9RnsfsLvvp/DYxqTEY/AIaQD3fSoN7eHX10Gu4ToaaG",
-	"1DzFjy5OjBC0EXXtg8aGPIAFeyX9h7qT2EHgayqnvTC9NlpunXqEejUr0h+d6gtybbnmDVjsuP1j4vQ7",
-	"khz5WP+W2Nhtq9B6cDp0+sQ6J48Ef3vz97sJrJ7ccrhomNYbFi63rFH6i7DwZP+X+pHhLwPPG34FjLMS",
-	"eOknMSfnfi+cdDT7ldRChKKgLHw1zrBaGT/Yy/9U2rf8OAOK43I0m7NWqqQgKaHGel1U99pnZJ2pEepp",
-	"POCDbpwG2rvpjGUS1VGP534ZoRkpsN/HE1c8dCQRuj3YZyEdBuPu1ciGTf6r7SwKyZkQNDUPoipfENpH",
-	"Th8e3hKIvnmsY0hnZsMIinCvYDQjO0AS52ac00aDRwt2QbEejXtYTjNzYwDtDDx9cZRwUA/K7pTVtIco",
-	"KWR8v8+W6dicCWMZIDuJaxRW4emzrOANMN+S00sqDre9vFoAfeTzKuZ2/8gfZ2o8Q6/GN1v7mG/wxlBr",
-	"gSxUGeKCEBGGTj1M6ZwxDS1wC2W/lMM/PgplCCupMcWKBhbs2+PHrOFbtoThq3yFMajfPugcQ53ZU7Sc",
-	"A+hntNvBuuYLUwL/OUUTN8/PhbARp+nJxd2VRZ59e/z4IPT2F0DE+crs9I93MZQdydsYUGo+aeGnOQfw",
-	"RgO8aeyeBUAtt1GjLHaC+ORcD1yDHr8DqJIL9hohhkEnmrCK66YGY9KgOisbYe/JfI0nUQ4C1R4/bCea",
-	"e0Dhe8+KCJNe9FOXal7yRx9Featz/rkASIr5H8I4Oezzu1NXQcy44KJ8EAd88Vku9L2J/lZ/OiH8MJuX",
-	"9DJ+5IWlDDIavKGMH8QwletLyiLcq2rGPW5x/xZfncMXOE3mq6a1MBY5QUg3Fc5w3MJjDbx8348b7fcM",
-	"gpF33hyXDL/Zjyeo9RDRoNtC+TwbWpFGjWV9/wiwgtd17q28sNTHZLrQXCJCI513llOifQ28fO5nru5V",
-	"vrTJjICRG/cj4coPtIzvWtFwu3T7qyHSVR2MHMm/pMKlU5/0b9KXpEbIv1tu48CxVuoKo1IeD0RMBXPh",
-	"72i4V6HQJjNCQR7cn1CGqIkGEucFgqWvfWGTL5CFcGzZibr0FUbKFfoaqj/pwuask6XPxbcaVuKGXULz",
-	"4eb9JQ5Lh7zQWDIusDj39NynbIbxlBnheKZ8vWjJDotGkkCtPBKDT/gd0eDH7brPywRbAnynfBRlMS5h",
-	"4yId/1hfMlGW0QzMrbkRmn05D9dg3Opx0FMo09xXOqji4SwrCf+Bc4CBVZ00YSbnIepoVrWMB2L8sLBG",
-	"S4JEpZGxDwqvUf7oYvAGynBxg1vwNBT+wRimuxpMToYNtBUrd3gG/6Qfpc9Dv0GEJbfmgv3uRYq3+02W",
-	"pirczuo4Mnfx/Keffz2nm4IYdlINt+XhmJSDCw7QUZsG0+AZ0wM0cGtr3IIC7TZlDX1RjWs/qD4H5X0g",
-	"pg4vtTO3BTdtje4eARMh/KGje348hp2Tk+WpLE7oe+V4RVXMFuyiGqVE8r2TYe/uUSP2k24JfTiaaHuQ",
-	"c+MQHsN6T2LJoUdpuO3EtDUv3GrTrhFnnLhvnKCWpQ7tGQWIITd4Rrf5DDo1fCO06fsp3BQYibj/kgTQ",
-	"k7l2i5Cf936VVxIP2FDihXZgT4n2g3p7KmdrsKTIwvPDRBJd+IP91YY13BaVzwnWFvRTdvk/l6jQ0J76",
-	"j+nZJdRqwy7/cvH/Lo4uU0UH4DLMEe5TSme0qN+1N6I7Gog+/ap29CtWIPx9YwnN8rPa4MUVvnKzAf0w",
-	"5VkCwhQDEbx6gb37lKf95FcSWMvXfSv0FFG+j0Dpsu9mEdqjZsHOqc3f9E2//czC1Ec+FD6vsQlKYdsl",
-	"9hLMIUitVgbGVqy/MOYYr+ESjbNlx6lO4+Su/fDCGuY2xQuT0nueHB/jHA/tenJ8fBxTcZKg4n6tYzRB",
-	"PBcx4It+rXDhQCg6TWcAU7Pm6GM/snFrSvJZrYz33golJTVyD/kvmvdejW6wokB75dWlizT8puTsm27Z",
-	"b0Be4IcOukR49w+t2gv65hS5ieggnkG59xAhvJIwbP2FfSJ3SmyOhP9P6dxf0/MoyNxzLcTsph8KT6qi",
-	"lxiI+VbbnNENKlQMo+sexlnJ3Pv/jSBPB0cb6HKh4bpCHxxMhRrdrHePRzDaZV8W80sPICUuVcgppoOy",
-	"3sNMCgBd5iuA1jCcVax7eFF0JTQdEZMPJ92xuoSab6NTf4qpHMNXsDP/iqkWYfK+N8x3P8p+8jL0utLH",
-	"FHq9iLw6Z2GE9AOzY4nG9w7co0jjbWZk6lPoX0esoYkVRefwH0SCnEoo2kjcVvNiXtzO9P/r4tVLRgMS",
-	"mH8EXlSMRglz+ofTLb71tBZOqVI7XUg0g2ZFWjVTEg3PsPBmHEPxoK2pbuncxKWyVT9Fj07prF/BzsKu",
-	"1BhGSQSlmKnVpt4ynLo0/g3MUwQi+mrU2XpJU5mXvR6BG4uvNYUTTqru81TeRManv2xkznGI7cL8nw3I",
-	"P8+ZDjeM3GFhLEQoF/f5boGZpYfZnITL893I5fn+uydf2eW5+UaWdzugoxHjWbfH3w2qJLD4Cw7uCHsC",
-	"xQN49b/3MZsnMtwuTcM6mnEWZD1jZnF+JGRk46tq226mhc7ZDTKfeq3wRgFhKQmn6mj6KaRhsdCxUoka",
-	"xQXY8+Ea3P2u0tdIpH795oH47t8vSUfEjDNg/3f0bV6AT/vPzbzNZy+um/n68riq/JMKE6kL9uT4h+Fy",
-	"lKE6UJBTO+T9p2j7rblPQ//bi3uy718+1BKu740mR0MWexiATHoE183RuphPMfr73U0/Bi7Vhprz8bKS",
-	"TmJSm7ZPTTZ/kTCf9aO695jVCRP0cxljYfESlfKBps+QvMD9WRG2WmFeOeqznxk09E/22R36exth4H3B",
-	"Lou2u4xmM8IcEk0YecufxxULExzSRjl3/nCRo+3yTYf9HHBPoDBsCdjekK6G/Nac05Nfx66EGkfRdsNY",
-	"Oa9rhXek9Ocqy7NlrYqrLM+azmI/BA0zFxq4heRfXEj3ezgbRpZ88u6f5XedxG7Xd/t8rnx6O2/4+xR4",
-	"VyQ605dr5VzpmrWOsEtyrnN24gT3iJ7390CkqC1h2a3nU3GB1Ed70nLvHnb0tBfJA5x+39zV9jjfPfzj",
-	"/onR6Pof7xzncHR7NlAJ2RCSdhjzrnColNogTqP57v9z8v3x94//b4jjxoPcDgSdrrPT7Ii3glrLHAGe",
-	"4o9pzmLRNeRmGl5UPvDyCKJmrwlUf8MO8Hh6gv5GRJwqiO+tpPstwq2xfu1xwW26yUUcVNMu3v2OFun9",
-	"7ETyeDfzGX2tz3wmtt2p4uHs26ZSdcyX3suafv93Ggoej/rFr+0bA1PfjP48jhn9BRvn4PvYH29cYRcE",
-	"FTUeKGyVtjTbkPuq0xD9GwrnW62uQfZ3a21xvtnDSV2J8UtSd8+nd5/+fwAAAP//",
+	"7H3/c9w2ku+/gpq7H96rYkaSneQS5ZfzeteJ78WO1nKSepW4JAzZM4OIBGgA1GjW5f/9Cg2ABIcAh6Mv",
+	"UezaS9Wt7SGJBrrR39D9wYdZLqpacOBazU4/zGoqaQUaJP7tDEA+O3v5C0jFBDf/UoDKJas1/nX2dg3k",
+	"2v5IxJLoNZBnZy8z8oQISZ7OZ9mMmcfeNyC3s2zGaQWz0xmt2SybSXjfMAnF7FTLBrKZytdQUTNGRW9Y",
+	"1VSz06fZrGLc/vlJNtPb2rzOuIYVyNnHjxkS+LxkwPXLv8fJy/FXwgrgmi0ZyBRV9sELVozS5mhQWjK+",
+	"akl4wUoNckjAM6JFzXKyxN9TI9tfbzHsj6xiejjqG7FRnh01XUFq3BJfn8SJk2P8v4Afx0l+/LRcKkiR",
+	"pQWpqVJEXKfXQ9gPjBK2n4yzslkxfmbkeUiL/ZGYATOyYXptBNb8r2g0qSUs2U2KuhpfPYhbH83DqhZc",
+	"AW6r10K/EA0vzJ9zwTVwXC5a1yXLqSHx6A9l91v30f+UsJydzv7jqNuwR/ZXdfSCsrKRYIca7AEJhCnC",
+	"BVFNviZ6zfhqPnOr9AaWjYL7owR3Q5qal5rklHOhyQJIITh8RzZrqg19Gyn4yvyBcbIRslBEm1+MEHNR",
+	"gP0bVVeKXHGxUTiD+6b+MMq5wLUka6pIvqZ8BQVZNNrOyNBdgVJ0BShmluCfOW30Wkj2rwHVGm70UV1S",
+	"tkNvRJj6lL0WJJeA+o2WKkNJxrUUvBv1mrKSLkp4lKUiXGy+I9SsF0jkJlKp10wZIklJNcjMvEQKQZie",
+	"4yZ2IxlCnpeN0iD/R9jFqaWoQWpmd9NSyBzsFl/SptSz0yUtFexS9T27BtLUrbwpLSQUxGwPs9XdMi+E",
+	"KIFys2qGzphKR2l06jW3hGXI4v9eC6XdzIDQopCgUBEzrfyTpBZSZ8Q8eWr+aIaGG1rVhjUzqN7f/PfJ",
+	"8dz8dzJDbfsj8JVez05PsogR6FTQb5bcd+1TYvEH5NrMwy3eK6gW1kb1l8/ROZzpT0PC+9R6Qk+/evpf",
+	"x7MBfdmsEBt+oRjPI+v46xp4t7k3VJGSKk3WQGVBxNKMtBSyonp2Oiuohi80qyA2CCuGH3+Ju0FvPZus",
+	"yFW0AGKYrxVZMqk0UZraSQ2++odg3G7RaVSUcA1ldA3N+EugupHgVBrTXoUNjZc3Mx9GpGIwuBRlVFKX",
+	"oizFBiRqKKuQNC2opoTywhiEa6FR+IEbW/rbrARaoCdifpDIAvuFQLCCYRvOzR87JRXsnuuUz/gGSqAK",
+	"d9CPNIcNWqN9wo1eGa5M1gpsN4ZffrcSHWUj2+EN5MYHGVUnIdk/UHReFkCMtY9pjB2S7XdGKDjXVDdq",
+	"SIDbcEMSXtNqV/EM1UdeRnciUzjdLUqW43ZFeUPN40pTzfJZNiu4inLaycUoRZ2RNk+r7whdKON5b9as",
+	"ND+0bgiH6I6rUD/hCjANldpngPpq7WP7RSol3ab199u+P8HVBqSKEsSFjuqt0CnZUFQmQmaEGXVJCgHx",
+	"r5k1jqtBNIrtF5kilNi1MCtLOxPTjtU+jBJp9BNaUeO+ZsQoLrSq1hEwUkuvgBPj2IolcavfioBdvWxm",
+	"Pm4otZrP/klCJa6hiEjEjqh7iXVrHoqbn3jH3+iOEGUJubYKd2c7SoDiYrHV7e602phx/fWXs6j339uF",
+	"wevxkRseHTc3PwSqLTWAfS726X8sl5Brdg3PBV+y1XCItdBpgaDOpUT2KQL4MWO9BM8TDssVbCMOYzYT",
+	"kq2s4+TZ7j2lzMSegPJwzaTglXELs9mypIb/HVvbmGfHyQjEWzQyYeYlELihuS63mY1AqBFxMzCaISPU",
+	"JTP+NFS13qKAO/riO+malg3Eg+KQMWY1/MPtGrSEZrj6MbZ5x3bALufN7x/ZPxj7+mvYnFGlTIAzHKEO",
+	"fmkFvf3Hw9zB9rUoFaKApPkRVU01W8RcCme7FdmshcJcjyJUAlG1uALeN0ZP5k/nJycZeZryWnIhIeJ2",
+	"nkmRg1JCqowstuR9IzQlGxSj1og4Lda5ZqJZlIFfxhtvFIy3c1EwGd0YfmAhI3RgcgVVZg0cxVWhvCqR",
+	"X4FWGTk2Kr/hxpXjPWpSqimbrcRwnO8FkXZZM6K2SkOFw1CZr5mG3PiN/YVdiZP5k6/n35hd09wc0aoI",
+	"RwuMNlMa+CEm9aca+I/urZhFraAS1oXoT+FvRr2apbIPIN8wuRTh23e3WTdvynd94if/lXaKm9r46hcK",
+	"csGLabbjcK+1I+h4fjI/nk0K0kLHNdhtKB4DugMR7gus30AtW0KOxzZ9j7tjYWA4Kfzv9OSbb55GXaRB",
+	"rFK91/pU5zWBGw2S03L/kvS9+hjlmIYuKqY8b5Kkj2rIbJavIb/anyr4iZdboujWiC8aYyPJoikLdP/R",
+	"nWI8boNtNLqHjDZYTEd/e74QyOl9BE7JRS+prCILrqcHxnZBhv4CXINkOu6wqKaqqIz/ppkuYeK820H8",
+	"a92nMzOJ5LTrumQxp5DxAm5STg6GZaKq0EhoygtMZZp/LcVqoqITjc5FFbG8x5hIy8gJgRumjPl5QrjQ",
+	"ZCkaXmTkKdFCkIry7Xy/T2xn0Q2WWgZ7sDJchYVkRc8PCuQ/N3+4wLxK4gHBObr6F/cgRVcA9QUt2TXE",
+	"d1NlnPNasJ4n371eQ/TQxiXuDB990iv66kUOMvFhKbTIRZmQ7hpko0DGF8j84rXAhH0fzHbDyvICD5yi",
+	"7/5L8Kkbp6XBrVGfr8H8QlUSMGOHzW7scOqZl6Jx4XvtFmI3Q+KP6vZOp3t0fKAz59nv7HfvNU1yn4I9",
+	"E3GetNC0HD+s26xFCcRY8Qm72H4vc6QlZ4fxrfR2kplRaXm2m/Hap5ei3/47M4u+aHTUKmNgrGLOIqnF",
+	"BqSd9UbM2zkcREq7rqqpbpMYcOTZ91Orl4wFrxgvErmhDSa9pOCrjFA8yUqku1LRpCHJUhEfgOHxBV2I",
+	"Ru9PnCKh2WhIaib60hu2hL07dHXti6nRRrzQPIc2HhvyPvD0IuEkahwmeOLlit5c7H1oXHODvGaxLAet",
+	"GRGSFFStF4LKIgtyGa/++fZtPCO4bnQhNvyue7NPyvNSKChIMFETjUmgSoQuq2fIDt/8DHsqvvMbO/YM",
+	"l7PPgTHWuzODPud7s/hwB4+3M0jhJ1P0vOq24W7eUVSxM5WSLqD0ClsBL2wSfugC0G0paD+Vs9jqqHfz",
+	"XqhetcWT8ToLM1/tzomH/kPKARiYjxpT/p5OS0X76cwuQGrZXruAPGaXEzvLjHLS9/iSWRt89qsDHp76",
+	"rBFaTOVM3Fs2tL5obff0V3xdwpTsRsrb42Iz3UV2SaR40ETVVYItt0iTxAN4P34kg2HmsbOW/XXyFIYM",
+	"ylpx8rLjWd3KR0o6bXVPzLrofqgQnvbTWNj166AkaKiYnkzxC73eMy88PeiFRLrETmV8BVIHD3W7PhET",
+	"p82wozZpKF6jNqU9PGi/PU513OfvaB5yKF68tSc/br83Tsq5pThurRIRaTxt0Q0dPSy/zZEG0hA8kJrK",
+	"G9FomBrfpHj7yGHMOaRyf+7g8oLaxF7EZ/RPmI225xGZSsvtT2uMhKRBNJx4WQI9NCNSgIm05WQjU0hR",
+	"15OfBv6+gWb64zc1ix0MnFsTMDH5xfiyZKu1Trvv+xllntr/HZxc+mfVLNpZJMzmyBcmvD2S40nmL3pZ",
+	"mX46phOvlhU9odqlKTbLYPl3VtFPNly6Tp52dk+ET1l/k+7uyFCUA8HbownuK1/jFctfSNMlTA6t6/gh",
+	"JtXU/uMB5uh2BsePlCExyRn4SpfkKc2AHNol3HeqrsSGLCkewGCVrajg8KQ6xuKRIkH7TV/FK5aE8m1b",
+	"7ig4KZi6GjvlmVwmtVuOaJ9LFgNOOiiq2nLOwaxsDXVQOcSWRPBy60tR3blr2geOFRiWCddrsxZVdz6G",
+	"xUjByFjqsaZq7as7Nmvg3eNYec/FQhTbuG+dDPqz2VY0e6u71JXaLajCsJ1WvQq6PZV8U4sP22IqK3Bu",
+	"2TrptjSnt42QUaU2vfYpm9maoclPi6pi+sK4GJOUZS/h275/2Gh6slPRPn9xyAoUjaQLVqaOFt2xb+qX",
+	"qaOspGjqC8X+dbuFM/buoFkZo3rI87UUFUskAyRspFlXftAXFayqdHJHabqazFi15fkFp1wcVpthXrtV",
+	"giIQiW5lMrevwrXtMSaYcju/UIg78e+23VBoPdmRWQ850QphX8B2NmpSgVh/bnHggdkt0o8TU4yh7+rT",
+	"jWasPROoE+dJU+bwKLTemy8azv8v45C+9Qt4CDtuvepRKjAX8yNTurec03N7+84WpoVizgMIPzaah9tl",
+	"3xsoBS1iZSUy+CV2okgVkUALQlfU1h1NTdfszKAdJ0buG0z8Q5E8ETkkOxE/PXm+24vbdqk2i5KpdeIo",
+	"Jbm3jXq8064Pd7r7nKM9WR/kl+k+Nv3uko/t+TvvZeNfJot+W09gJ3/D/gU+asCs/MSIK3BDdyTA/uBi",
+	"uGrq56z5q786Ds8p+l9+IUVle62ws8sVz2MHBdpSooVtZ8NvZaSCglGemX+mtiAhqEeYcJLkafr22+jZ",
+	"yb4XIzP43pCJmtwtH3HeAcEWOhu5+Ia1Q/3tWFuagrYZsn320G/fwTf3zQhL4xlh/kmDvEYpFstltMsA",
+	"pBQypiW3hMPG99u6Nrs1vQbXsuV6PakEIm3L8LA9aYs/cxGv9+qig52hJdO+MNw4enboJWXl5LW0rl79",
+	"1fHodnFifHfBdcN9++3U49VerBIxT0qzsiRrURYqI6A0q+h0QeoFNokCfLNdj7GWgu8W/k+KgCI0U05o",
+	"fsXFpoRiBUXbqa0aec2uzdZjeo2dyNmkAGooFGbfor3GHi0JQERZgDxIjYYx1462818ZC8USRfq0LFsN",
+	"owRZUjmVHBPBJBXwW1YBUTUa+Ih2TwtYG9cNvxdgABRMXaEnhF28WpArANfMbf7VcWTSTP664eEBoaHR",
+	"F+FmjlrJqJmKOQdvJc2NT5Nfgb6b57fvIKyIthVRJTgxP8ZlumDSFhaFdgPPlEWjo5aiaOp4LFAxpWLb",
+	"w85dBba2ZBzIApZCunTiBqyBIGo9vXWlxu/21yP8GUAeFtCO1f54hzix8y0gDNb7xNc5XTzsTxi6To+z",
+	"n//248vzH/YetOP5UxjouYrijqfuCzG5/OVVrA9vpAtpbvdwrw4Ve0v9YdwElq2B1hMfLanSF3nYvTpt",
+	"l3C4ad+LnHoArYnhJaHooORrsqJyYQwU+mpuOGK+MrWxAJd0cvqQNgrSqv5ZWRJ8RBEtVtgiM1HX17a5",
+	"L6YCFIaFdtpeVu3Tt2q1c+VIkZ3+PbsGThY0vzJmBL1qbLubagU1za8mFyvHUzZtE7lsuBERPIha+gjm",
+	"IHKa6Bx/sux2/fjsGoiQ3r8NBGgL+jYW03PRje52TLs0weJnbWDqBXBH9rPe/tyVvJhKMMFz0ZSx6uGV",
+	"kKLRjEOqBJFq4Pl2PJD8QWxIKfiKdF/D1nsojLjIhmej8diII+1HPzhkrNuW2ES2Yy2BFmpCmiBYoe61",
+	"3gDxVYpT/25f6VfbmdgxLfqOgryRTG/P8zVU/ri4YvxnlUSdwO4c1+Nsz24JvkIaZbURJlnQPlKFSR43",
+	"7Frr2qIWMb6M9OM+F1xLUTqwBDxNPLV+phE1qoVUhIOJJrnRwAwbBJ3C0htBCpE3xi80UQXldAXmL7ZV",
+	"ek3VnLzt2sR+55elayYluS4v7VmlQ6zDwGf+O/+d2yNdBfLaymA3T0WEPQxvK8+J7wHNkD4MY5ZNWRLJ",
+	"VmvdPp+7SdpmZn+kjtAw1i4LuSVi+Tvv0HOsHcJzZIQ3yrGDoof+kVOO3dJz8o9rkFsMgxvb+Xv54Xff",
+	"hPD77JTM5/OPl/Pf8fSU5cBtoOYQ1p7VNF/DF0/mx0HD38y33dqhnp29DM5gT2cn82P7uBmf1mx2Ons6",
+	"P54/RZWi1yhSR0bnW79wFQOoe0ZyUW99iORyBh4y59QueEYCyCyVkQU1/z/HQstG4r9mxNYWEkS+sLmB",
+	"AKBrTl5qGy0TBbkErU5tLMM0oQoREoz4WmFjgr8sjG9jKd/BkXtyfDyC5yVyDfoLpSVYBLwO16srSGfc",
+	"NkPuBRkzUmuXDxHFvjw+SSU3WwqPemBn+NK3+1/ykG4fwz7Q2XPDmBDBCEuGV8oomVf+n96Zd44C+Jwo",
+	"l9/iVxCLZAdMhziUpAE8jK3QwJjW7ANhEW7cDlsLI9+F2Pg83WZt49A+B/ugPwcx8jBgtv5ACVa2xQ+P",
+	"wMvztdiEyx6w0tHe5+TRHx72TSi9r+TDaFB1BQVZQC4qGNZ+tPU9u6hFTCGIW2HZalFXxLWD5mmBs/A1",
+	"qv1nTn1BDTpXK/Qsm3pOEN1MiQoWotiid+fUifk3W2/kkiQZuUSkqEsL0iWw71yJOXnWpy2s6HGIlcby",
+	"KP9aCfQajA7B/HdS/hBCzxppUPpvotjet+DhCB/7noCWDXx8bJnfhVd6FOE3q7MrhyEw4t7NgHw+eDes",
+	"sR0dxXnjqs6cDmM7AFE9VEOzE1YC0G2gKhBA5xyhHNrCLr9D0LwpTbfKfDHD4cCM22JCkSXjZmQT+pSu",
+	"m1GLEl0bs9WTsvsjTv0vI0YlJqMfQYZwHQ7SoM7eHX0wGu6jlZoSYnhkL0ycGEjQhpWlCxor6wHMyU/c",
+	"/SgbjvV17kzltGWm00aLrVGPUC6TLH1hVJ/na4g9/dvA6TckGfJbXF7j13WwvG0X0ghk8Ah40ruBWH05",
+	"srksnK4zLJRvSSXknWThy/0vtaDBdxOet/QKCCUF0MIhmQ72/V5xkgF2YlQLWSnyysKdxilSCuWAcekf",
+	"QrqCWGNAEW7SYtuthChskBRRY60uKlvt07POtkz4uxAgD904CXbsqlGacFRHrTy3n2GSWAX2ax+xkPp6",
+	"XSvdTtiTIu2BJR/UyPpB/tJ2FplkTAiamkdRla+stPecPty8BVj60rKOIZ1KhhE2wr2CHsZsJ5JYM2+c",
+	"NgvcNyfnNtazcGmaWszJvgDtAAbeOUqYVIOyi1I4rCGKMhnnd2ue9s0ZU5oALqddNRtW4e7TJKcVEFeS",
+	"03IqDLcdv2oAeURLKqs0zxDOSPWkALHK+pcD9JnSwiD9OezoUJcmMMKnkVFPzSdvlRD3/WM2++r46ST+",
+	"tRDiYcZudvrbuwEzfVWJpMx39/pQ3WGAdiyznUw0L8d8WqGg0+QSrOEFbDdAP7RDHogz8LkZ5BlC4z6E",
+	"Uu7KJCfp4y9TXRtF51E+MhtfCLkCTQrImUIMCYQbIZT4irlRjnrYqOgmNN6jFBuEp/X1HDGOMYtFuuMU",
+	"xqbXPXLUuw8k4tQ90I5Nof58GltWiCtjI9s9RDDTuJfDaT37t+3w2hWjaDVsmII5eebQIcWSHNsmHY9q",
+	"XKKH7mOrtGCoW0mGu5nkYzbpaXu7yp2FaJrsYDlpwtbaO1z+MtrdnR+08DKhOd0jN/bYQ42nL5y3bbum",
+	"MOngQPVcSrZLlmBQATwXhU/b+YStbzPDE5dnREKNzbDtp4x7io9C4bO+tm5Uswrm5Kvjp6SiW7KA7lW6",
+	"xBSxG96HBMoi8CVk1Y422ercMWP/58UBIUhiKsMcrLR9cn64L3/P4mtI3oYCJdJnCgPhvWIWYSAuuM+8",
+	"NHnJY4qskkrs/zFshH4oXyTAzvtcHBKEtepZqXFu9cCPo0bqh7dvz9rTUkUYz8umgMRO/rH93J/lUqRx",
+	"mD+9OEDUsIddweUPe/bXYhu0UGMVtDuYbq2Cwmy32YOCz8kb1N944IK0rKmsSlAqEekV3ZVoD7EzOxTj",
+	"227MkZOMR9SsLqtoCeNOrw7TiWnOH31gxWhi+rYCEGXz35kyfNiXc45dI5RIP++5NvChks/zW6WPH4z1",
+	"o7nkKPO1ZHlaR5/3C612+TBk7Cv3wYf22T2q6qehjLsTd0/3KFc82n6UJS9orm1NC6bgusLiNFNe28Dg",
+	"QTmCY4wkpOf3v6iID+/qOI0fgSth9Y9aI+LdyBrbEqGLvEVoS9aqXMFWmRjF9+A56Iy1OwOs4mveA4C7",
+	"TawcXp/55yVS+rBrn6brE+y2IE1tWxFbLLyhaGSzukmIgO3qVqC/s41Lml2DLzJbtzc82es2XHUBLcsw",
+	"yI0LyTnoHTl5KL+nN8znEpO8gbqkOdyC1ztqIG0Af3Ue9KJhpcazCn8Entryf16E4lA2P+H4BHsM7Kod",
+	"kMVybxx5eN/pCYH2OBDtp4RcyGTE6UAPLDTvw27LzypRcI6O4kG776jhfwYvf+blv7l5MDdFPZWZFkPi",
+	"MC7aqswMzx/+Kc7JCXLzSYKNboSH42ALBPGZsM+tGCYqbIO1a3KapGgl0OKivYJg/4GBz/0zvTZ+Er7Z",
+	"Qu6JVVeHhMUGtgpX+wbiXjt42/VpPanMJf+Ztt3HqvEtocy3v7sSl5jYvAFavHRX7jxoDGQHSQRBuBoP",
+	"EwWtHUhj/4ZhuZe73mcaKWdFiMEYu1w59Q6jUgzoRvo0d5F2ORCcc9/VxGybtUR71ls0DqwgdWa7ZKW+",
+	"v4PaN3a8z+actoPR/nSOaS1HWxQFX/mG/QgeLc7WXU6RnQuxTJfD2Rte7SBekDy0KlOkojpfp/wjKyo/",
+	"LW8lLC9wsHvMUezD1PqEajosI/bWc6gOXf0OJTseSvkTqdlJIj9/Sgx2nJvK4ccp2Tn3g382tiAEIf90",
+	"rIEXggNyHeF1IPGSWkUocW243td+dvYSM+DKAShFE4/2s7eRiGdnL39xfb9/prb4lFPSrQissZOn7z9O",
+	"8h6VB3VPSMEVFK6G24IDkMXW/d2ey9rjSluktdiGzRml0WTLsGEkITNIwUNvbBwksaVxDR4uhOr8M3t7",
+	"7H6GjOSNu56WNVutv9hQ4wdUVF6p9Or++9g0cZCzoo2F7xrlRwvfHuXISzy+wxPTFAfsBx5cwu0wnxgL",
+	"MPY1BqY1YkaTeMDHPazpAWPHc4OKMF+3gF7Qmha25yxrb5ai3KWYSFvfYh5NcLMd8+Gyhd0Yn02618+o",
+	"c20nsba7a+cA51avgd9zzuN850qdz8Xd3QU7/4R83pAjhzi+4XtjiY82bzZBIm6Z4XiM4HgUiv7T8nkH",
+	"IuAhlsYloOFT7IZPsbQ4pT4iLwTg3UK2UIchsE+erDv9ORjs3z1qBxUehuwlYrmcYjr2VF3Y3l5XYON1",
+	"xqJhZeFgsCyghQP6csVfTGek4YUDjLHXUJJLqN7fXFyOVG4YMb2nyo1R9nd3KKSUtyXi/lp6g+qKgBNY",
+	"qNdjg0OlOLK3E4wf9TmeIG6dg3MPg1nKYWMsuHusxfUR2ldNjTXw2wsazvxZ82hpsH0KeZo5OJ7YHaSP",
+	"CFThl6oxvrK9OOIxwJ7CA3wLk44FGkxbouKSsU8U3iD/seqUVlBYUG37wVOPTgdKEdmUoDLrrIM0jl9O",
+	"Ayzctvsji9RwmW/Oib8A2IyjBp+2UFE7X8dbz85ffv/Dz2doBeYErWNOuZFDbCmjBYoLFnJaLEEiwS1M",
+	"K6B+tXz5J9l4aAuH/EQl2NK/lCjvE2JrtcXO5SJwU5dYAWwFE0X4fQPYdeZkeLO2t0oOHQsPzkyx2Tpc",
+	"FntPZdi3n+09anlIx7a9jiXlzvhrVx5l3xgJD8V6D/qBkR4xdpDuahVVDNrQGCfq0P0srmaD9iw8WzZa",
+	"dWlhUbxO9W94LHl32hcTRkvcX6QN8ssUJqAHkXGJSackHhH1MCww3Q98KN1tMnvgnVagrSLzz3fXZmws",
+	"0ILxEt2JbXCK/B25/I/Lzq11P9tnF1CKDbn8z/P/f350GUPGAcr9ZTf7lNIz+9EgqoppIPvrvdrRe4TJ",
+	"wTxnVLP8IDakonzrgqUNyMfBEHMADwMZCMSrZdi7j1n6XNjE/H6rDCXKgd0JWbSQi0w6qZmTM4tFr1pk",
+	"6hZYf+gjTxUfvA1NC8QGRsC7lAQJm2kJJaYAdz3k8fgNeB+zsTvYbBYkPiimluJjnhwfZ90dfCfHx8ch",
+	"FScRKh7WOgbXXO1P99xDuDBRFI2m8zngow/tvQKjvYPYPKx2gAu6RjWbGVx2iF+Cgz2pWjp1aSINH9ij",
+	"s9/PKZhH8drqoej+XYo6WRgRiQ7CixIePETwU2p71f8kALse8//Bi2jI3lYNOJ63N5dFVdFrDMTcQXRG",
+	"mhph9RESwt7Y229Uy5z/XzHr6SD+viHO8t38axscDJlqIpWHB/INRtnX2HbXDWh72YQvoY0HZa2Hme5U",
+	"uQKoFcELdcqu3iBzah+3iMq6nW6WuoCSboNdf4pnoYouYeeSJky1MJW1AKYOope31wN5QGb7sw29XgVe",
+	"nbEwjEeLEsLL8R6QpeEwCZ62Z4T3wdaDT88CdmtJcxgtCfuf859eE4vij2ckQPM1sffdZPYvRrc4fOSS",
+	"GaVqMV99uS5IksdVs02i4R5mzoxjKO61tUXvMG7iQuh1e9UbOqVJv4I886Na9FKbRBCCqFJsyi3Bq4GU",
+	"m4H6DgURfTXb7nFprw66bPUI3Gic1lCc8DqlfZ7K28D49ADoYo5DaBc6WRvcvHM7Z9qDeh3wYay7Fybu",
+	"c5g5iU93F0hEXJ6vey7PN19/ec8uz80XvDhsg/buwUq6PSgfGSLPhS8YcUext0LxCF79r23M5ogMjzvw",
+	"CpgBgNuOmcVLDnxG1t+vgWmFJoHzauyGNZ9yJfDaO6ZtEk6UwRUdPg2LlUJLETkuOwd95gec4irdRyL1",
+	"/s9ZXsOmncVd0hHhwinQnwa48Dm4tH/qYpZ09uK6SkMO9IEGvhf+2qQ5+fL42+4Gz+50ILdObZf3H0rb",
+	"L9VDGvpfXj2Qfb/7zQv2Tp4svN7IZ7G7W3qiHsF1dbTK0ynG5/YiJ9XeVcbFxiLI442aDcekth0+dv3W",
+	"nZj5vL1P6gGzOv6at1TGmGm86bN4pCtSkDy/+kkW1lJgXjkAg0/chuOebLM7DeeMr/ytbHNymdfNZXCB",
+	"gL8sw16D4Sx/Fp5YKO+QVsK489NZjrbLQe+1l1W1BDJFFoDtYfHTkF+qM/vk/dgVf8aR10139xktS4HA",
+	"M+2+mmWzRSkQ6K1qNLb/2Ru3cglUQ+T8I+Fm2bIjiymwO/db+V0nodv19T6fa0DUcVsRtRSyss705UoY",
+	"V7oktSHs0jrXGTkxjHtin3eXFcaoLWDRrNKpOE/qkz1puXePez9Sy5JH2P2uGKJu5Xx38/cLKXr3q/32",
+	"zqwc3i+WDFR8NsRy299FtsaCEFsGcRpcQvZ/Tr45/ubp//VxXP+2MSMEjSxnp7MjWjOLNmQIcBR/iK8s",
+	"Hrr63ExF87ULvJwEWfyfgaj+gjDlIcS/kGzFeJgqUMH5p+1PLpi6Cr7dP3AbDnIeBtV2FOd+Bx9p/exI",
+	"8ng38xm81mY+I8PunOLhBS0IFRO833pZw/d/tTdX9e+jCaftELxib7piJ1vG72IMf4fWlYv98VpQcm5F",
+	"RfRvvamF1LaQMnOnTiGiLIbztRTXwNvCqi1ewuXESVyx/iRtdc/Hdx//NwAA//8=",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

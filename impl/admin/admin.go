@@ -6,7 +6,7 @@
 // [Service] works on the whole cluster. It asks each [Node] for what that node
 // owns (connections, sessions, routes, figures) and the replicated store for
 // what all nodes share (users, applications, bans, configuration). The node
-// that it runs on is [Local].
+// that it runs on is [Local]; package impl/peer has the others.
 package admin
 
 import (
@@ -18,16 +18,13 @@ import (
 	"github.com/lacewing-mqtt/lacewing/raftstore"
 )
 
-// Options are the parts of a [Service]. All but Peers, Members, Logger and Now are
-// needed.
+// Options are the parts of a [Service]. All but Peers, Logger and Now are needed.
 type Options struct {
 	Local Node
-	// Peers returns the other nodes of the cluster that can be asked everything, by
-	// name; nil for none.
+	// Peers returns the other nodes of the cluster by name, those that are down too;
+	// nil for none.
 	Peers func() []Node
-	// Members returns all other nodes of the cluster, by name; nil for Peers.
-	Members func() []Member
-	Store   *raftstore.Store
+	Store *raftstore.Store
 	// Config returns the configuration in effect on this node.
 	Config func() *config.Config
 	Logger *slog.Logger
@@ -39,7 +36,6 @@ type Options struct {
 type Service struct {
 	local  Node
 	peers  func() []Node
-	others func() []Member
 	store  *raftstore.Store
 	config func() *config.Config
 	log    *slog.Logger
@@ -49,12 +45,9 @@ type Service struct {
 
 // New makes a Service.
 func New(o Options) *Service {
-	s := &Service{local: o.Local, peers: o.Peers, others: o.Members, store: o.Store, config: o.Config, log: o.Logger, now: o.Now}
+	s := &Service{local: o.Local, peers: o.Peers, store: o.Store, config: o.Config, log: o.Logger, now: o.Now}
 	if s.peers == nil {
 		s.peers = func() []Node { return nil }
-	}
-	if s.others == nil {
-		s.others = func() []Member { return convert(s.peers(), func(n Node) Member { return n }) }
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -100,44 +93,47 @@ func (s *Service) node(name string) (Node, error) {
 	return nil, failOn(UnknownNode, name, "unknown node")
 }
 
-// scope is one node, or all of them for the name "".
-func (s *Service) scope(name string) ([]Node, error) {
-	if name == "" {
-		return s.nodes(), nil
-	}
-	n, err := s.node(name)
-	if err != nil {
-		return nil, err
-	}
-	return []Node{n}, nil
-}
-
-// askAll asks the nodes in scope for lists and joins them.
+// askAll asks the node of that name for a list, or all for "" and joins their
+// lists.
 func askAll[T any](ctx context.Context, s *Service, node string, ask func(context.Context, Node) ([]T, error)) ([]T, error) {
-	nodes, err := s.scope(node)
-	if err != nil {
-		return nil, err
+	if node != "" {
+		return askOne(ctx, s, node, ask)
 	}
-	return concat(ctx, nodes, ask)
+	of, err := gather(ctx, s, s.nodes(), answerWait, ask)
+	var all []T
+	for _, o := range of {
+		all = append(all, o.Value...)
+	}
+	return all, err
 }
 
-// askOne asks the node of that name.
+// askOne asks the node of that name, "" for the one that answers. UnknownNode,
+// NodeDown.
 func askOne[T any](ctx context.Context, s *Service, node string, ask func(context.Context, Node) (T, error)) (T, error) {
 	n, err := s.node(node)
 	if err != nil {
 		var none T
 		return none, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, nodeWait)
+	defer cancel()
 	return ask(ctx, n)
 }
 
-// list asks the nodes in scope for one page of their joined list.
+// list asks the node of that name for one page of its list, or all for "" for one
+// page of their joined list.
 func list[T any](ctx context.Context, s *Service, node string, w Window, ask lister[T]) (Page[T], error) {
-	nodes, err := s.scope(node)
+	if node == "" {
+		return paged(ctx, s, w, ask)
+	}
+	offset, limit, err := w.span(s.maxRows())
 	if err != nil {
 		return Page[T]{}, err
 	}
-	return paged(ctx, nodes, w, s.maxRows(), ask)
+	return askOne(ctx, s, node, func(ctx context.Context, n Node) (Page[T], error) {
+		rows, total, err := ask(ctx, n, offset, limit)
+		return Page[T]{Rows: rows, Total: total, Pages: pages(total, limit)}, err
+	})
 }
 
 func (s *Service) maxRows() int { return s.config().Int("management.max_row_limit") }
@@ -148,12 +144,10 @@ type Of[T any] struct {
 	Value T
 }
 
-// each asks every node in scope and keeps the names.
+// each asks every node and keeps the names.
 func each[T any](ctx context.Context, s *Service, ask func(context.Context, Node) (T, error)) ([]Of[T], error) {
-	return gather(ctx, s.nodes(), func(ctx context.Context, n Node) (Of[T], error) {
-		v, err := ask(ctx, n)
-		return Of[T]{n.Name(), v}, err
-	})
+	of, err := gather(ctx, s, s.nodes(), answerWait, ask)
+	return convert(of, func(o answered[T]) Of[T] { return Of[T]{o.node.Name(), o.Value} }), err
 }
 
 // RaftInfo is where this node stands in the replicated metadata.

@@ -1,9 +1,6 @@
 package admin
 
-import (
-	"context"
-	"errors"
-)
+import "context"
 
 // Clients lists the open connections of one node, or of all for node "".
 func (s *Service) Clients(ctx context.Context, node string, w Window) (Page[Client], error) {
@@ -20,13 +17,13 @@ func (s *Service) Client(ctx context.Context, node, id string) ([]Client, error)
 
 // Kick closes the connection of a client id, wherever it is. ClientOffline.
 func (s *Service) Kick(ctx context.Context, id string) error {
-	return s.onOwner(ctx, "", ClientOffline, func(n Node) error { return n.Kick(ctx, id) })
+	return s.onOwner(ctx, ClientOffline, func(ctx context.Context, n Node) error { return n.Kick(ctx, id) })
 }
 
 // CleanACL forgets the cached decisions of a connection on one topic.
 // ClientOffline.
 func (s *Service) CleanACL(ctx context.Context, id, topic string) error {
-	return s.onOwner(ctx, "", ClientOffline, func(n Node) error { return n.CleanACL(ctx, id, topic) })
+	return s.onOwner(ctx, ClientOffline, func(ctx context.Context, n Node) error { return n.CleanACL(ctx, id, topic) })
 }
 
 // Sessions lists the sessions of one node, or of all for node "".
@@ -65,22 +62,4 @@ func (s *Service) Routes(ctx context.Context, w Window) (Page[Route], error) {
 // RoutesOf returns the routes of exactly this filter; nothing is matched.
 func (s *Service) RoutesOf(ctx context.Context, filter string) ([]Route, error) {
 	return askAll(ctx, s, "", func(ctx context.Context, n Node) ([]Route, error) { return n.RoutesOf(ctx, filter) })
-}
-
-// onOwner runs an action on the nodes in scope until one of them owns what it
-// is about. A node that does not answers with the kind absent.
-func (s *Service) onOwner(ctx context.Context, node string, absent Kind, act func(Node) error) error {
-	nodes, err := s.scope(node)
-	if err != nil {
-		return err
-	}
-	var none error
-	for _, n := range nodes {
-		err := act(n)
-		if !errors.Is(err, &Error{Kind: absent}) {
-			return err
-		}
-		none = err
-	}
-	return none
 }

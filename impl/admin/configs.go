@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/lacewing-mqtt/lacewing/plugins"
 	"github.com/lacewing-mqtt/lacewing/raftstore"
@@ -21,56 +22,80 @@ func (s *Service) Settings(ctx context.Context, v Version, node string) ([]Setti
 
 // SetConfig changes one hot key on one node, or on all for node "". It is
 // checked against the table of keys, stored, and in effect when SetConfig
-// returns; a value that the node refuses to run with is taken back.
-// UnknownNode, ConfigRefused.
+// returns; a value that a node refuses to run with is taken back. For all
+// nodes, one that does not answer is left out: it finds the value in the store
+// when it is back. UnknownNode, NodeDown, ConfigRefused.
 func (s *Service) SetConfig(ctx context.Context, node, app, key, value string) error {
-	nodes, err := s.scope(node)
-	if err != nil {
-		return err
+	nodes, scope := s.nodes(), raftstore.Cluster
+	if node != "" {
+		n, err := s.node(node)
+		if err != nil {
+			return err
+		}
+		nodes, scope = []Node{n}, n.ID()
 	}
 	canonical, keep, err := s.config().Update(app, key, value)
 	if err != nil {
 		return failBy(ConfigRefused, err.Error(), err)
 	}
-	if err := s.appRuns(ctx, app); err != nil {
+	if err := s.appRuns(ctx, node, app); err != nil {
 		return err
 	}
-	scope := raftstore.Cluster
-	if node != "" {
-		scope = nodes[0].ID()
-	}
-	before, had := s.store.View().Config(scope)[canonical]
+	before := s.store.View()
 	if err := s.store.SetConfig(ctx, scope, canonical, keep); err != nil {
 		return storeError(err)
 	}
-	err = reconfigure(ctx, nodes)
-	if err == nil {
-		return nil
+	err = s.reconfigure(ctx, node, nodes)
+	if err == nil || KindOf(err) == NodeDown {
+		return err
 	}
-	undo := func() error { return s.store.DeleteConfig(ctx, scope, canonical) }
-	if had {
-		undo = func() error { return s.store.SetConfig(ctx, scope, canonical, before) }
-	}
-	err = errors.Join(err, undo(), reconfigure(ctx, nodes))
-	return failBy(ConfigRefused, err.Error(), err)
+	err = errors.Join(err, s.restore(ctx, before, scope, nodes, canonical), s.reconfigure(ctx, node, nodes))
+	return fail(ConfigRefused, err.Error())
 }
 
-// appRuns refuses the keys of a plugin that is not active: nothing would
-// change.
-func (s *Service) appRuns(ctx context.Context, app string) error {
-	all, err := s.local.Plugins(ctx)
+// restore stores a key as it was. A value for the cluster has replaced those of
+// nodes.
+func (s *Service) restore(ctx context.Context, before raftstore.View, scope string, nodes []Node, key string) error {
+	var err error
+	if value, had := before.Config(scope)[key]; had {
+		err = s.store.SetConfig(ctx, scope, key, value)
+	} else {
+		err = s.store.DeleteConfig(ctx, scope, key)
+	}
+	if scope != raftstore.Cluster {
+		return err
+	}
+	for _, n := range nodes {
+		if value, had := before.Config(n.ID())[key]; had {
+			err = errors.Join(err, s.store.SetConfig(ctx, n.ID(), key, value))
+		}
+	}
+	return err
+}
+
+// appRuns refuses the keys of a plugin that is active nowhere in scope: nothing
+// would change. For one node it asks that node, which has to be there.
+func (s *Service) appRuns(ctx context.Context, node, app string) error {
+	all, err := askAll(ctx, s, node, func(ctx context.Context, n Node) ([]Plugin, error) { return n.Plugins(ctx) })
 	if err != nil {
 		return err
 	}
-	for _, p := range all {
-		if p.Name == plugins.BareName(app) && !p.Active {
-			return failOn(ConfigRefused, app, "the plugin is not active")
-		}
+	is := func(p Plugin) bool { return p.Name == plugins.BareName(app) }
+	if slices.ContainsFunc(all, is) && !slices.ContainsFunc(all, func(p Plugin) bool { return is(p) && p.Active }) {
+		return failOn(ConfigRefused, app, "the plugin is not active")
 	}
 	return nil
 }
 
-func reconfigure(ctx context.Context, nodes []Node) error {
-	_, err := gather(ctx, nodes, func(ctx context.Context, n Node) (struct{}, error) { return struct{}{}, n.Reconfigure(ctx) })
+// reconfigure puts what is stored into effect on one node, or on all for node "".
+func (s *Service) reconfigure(ctx context.Context, node string, nodes []Node) error {
+	act := func(ctx context.Context, n Node) (struct{}, error) { return struct{}{}, n.Reconfigure(ctx) }
+	if node != "" {
+		ctx, cancel := context.WithTimeout(ctx, actWait)
+		defer cancel()
+		_, err := act(ctx, nodes[0])
+		return err
+	}
+	_, err := gather(ctx, s, nodes, nodeWait, act)
 	return err
 }

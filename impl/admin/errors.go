@@ -94,6 +94,11 @@ func KindOf(err error) Kind {
 	return Internal
 }
 
+// Away is the failure of a call that another node did not answer.
+func Away(node string, cause error) error {
+	return &Error{Kind: NodeDown, Message: "the node does not answer", Subject: node, cause: cause}
+}
+
 func fail(k Kind, message string) *Error { return &Error{Kind: k, Message: message} }
 
 func failOn(k Kind, subject, message string) *Error {

@@ -262,7 +262,13 @@ func (l *Local) Settings(_ context.Context, v Version) ([]Setting, error) {
 }
 
 // Reconfigure implements [Node].
-func (l *Local) Reconfigure(ctx context.Context) error { return l.o.Reconfigure(ctx) }
+func (l *Local) Reconfigure(ctx context.Context) error {
+	err := l.o.Reconfigure(ctx)
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	return fail(ConfigRefused, err.Error())
+}
 
 // Alarms implements [Node].
 func (l *Local) Alarms(context.Context) ([]Alarm, error) {

@@ -53,7 +53,7 @@ func (s *Service) Subscribe(ctx context.Context, r SubscribeRequest) error {
 	if len(filters) == 0 {
 		return badTopic(r.Topics)
 	}
-	return s.onOwner(ctx, "", SessionNotFound, func(n Node) error {
+	return s.onOwner(ctx, SessionNotFound, func(ctx context.Context, n Node) error {
 		for _, f := range filters {
 			if err := n.Subscribe(ctx, r.ClientID, f, r.QoS); err != nil {
 				return err
@@ -76,7 +76,7 @@ func (s *Service) Unsubscribe(ctx context.Context, r UnsubscribeRequest) error {
 	if len(filters) == 0 {
 		return badTopic(r.Topics)
 	}
-	return s.onOwner(ctx, "", SessionNotFound, func(n Node) error {
+	return s.onOwner(ctx, SessionNotFound, func(ctx context.Context, n Node) error {
 		for _, f := range filters {
 			if err := n.Unsubscribe(ctx, r.ClientID, f); err != nil {
 				return err

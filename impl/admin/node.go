@@ -76,7 +76,7 @@ type Node interface {
 	// Settings lists the hot configuration in effect, as a version shows it.
 	Settings(ctx context.Context, v Version) ([]Setting, error)
 	// Reconfigure puts the stored configuration into effect and returns when
-	// it is.
+	// it is. ConfigRefused where a part of the node does not take it.
 	Reconfigure(ctx context.Context) error
 
 	// Storage returns the figures of the store of sessions and messages.

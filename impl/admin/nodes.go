@@ -2,56 +2,32 @@ package admin
 
 import (
 	"context"
-	"slices"
-	"strings"
 	"sync"
-	"time"
 )
-
-// Member is another node of the cluster, as far as the lists of nodes show it.
-type Member interface {
-	// Name is the node's name in the cluster.
-	Name() string
-	// Info returns the facts of the node and its figures now. An error is a node
-	// that does not answer.
-	Info(ctx context.Context) (NodeInfo, error)
-}
-
-// infoWait is how long the lists of nodes wait for one of them.
-const infoWait = time.Second
 
 // Nodes returns what every member of the cluster says about itself, in the order
 // of their names. One that does not answer is not running.
 func (s *Service) Nodes(ctx context.Context) ([]NodeInfo, error) {
-	members := append(s.others(), s.local)
-	slices.SortFunc(members, func(a, b Member) int { return strings.Compare(a.Name(), b.Name()) })
-	infos := make([]NodeInfo, len(members))
+	nodes := s.nodes()
+	infos := make([]NodeInfo, len(nodes))
+	limited, cancel := context.WithTimeout(ctx, answerWait)
+	defer cancel()
 	var wg sync.WaitGroup
-	for i, m := range members {
-		wg.Go(func() { infos[i] = info(ctx, m) })
+	for i, n := range nodes {
+		wg.Go(func() {
+			var err error
+			if infos[i], err = n.Info(limited); err != nil {
+				infos[i] = NodeInfo{Name: n.Name()}
+			}
+		})
 	}
 	wg.Wait()
 	return infos, ctx.Err()
 }
 
-// Node returns what one member says about itself. UnknownNode.
+// Node returns what one member says about itself. UnknownNode, NodeDown.
 func (s *Service) Node(ctx context.Context, name string) (NodeInfo, error) {
-	for _, m := range s.others() {
-		if m.Name() == name {
-			return info(ctx, m), ctx.Err()
-		}
-	}
 	return askOne(ctx, s, name, func(ctx context.Context, n Node) (NodeInfo, error) { return n.Info(ctx) })
-}
-
-func info(ctx context.Context, m Member) NodeInfo {
-	ctx, cancel := context.WithTimeout(ctx, infoWait)
-	defer cancel()
-	i, err := m.Info(ctx)
-	if err != nil {
-		return NodeInfo{Name: m.Name()}
-	}
-	return i
 }
 
 // AllListeners returns the listeners of every node.

@@ -3,7 +3,7 @@ package admin
 import (
 	"context"
 	"math"
-	"sync"
+	"slices"
 )
 
 // DefaultMaxRows is how many rows one page holds at most when the configuration
@@ -46,72 +46,65 @@ type lister[T any] func(ctx context.Context, n Node, offset, limit int) ([]T, in
 
 // paged makes one list of the lists of all nodes, in the order of nodes: it
 // asks every node for its length at the same time, and the ones that the page
-// falls on for their rows.
-func paged[T any](ctx context.Context, nodes []Node, w Window, maxRows int, ask lister[T]) (Page[T], error) {
-	offset, limit, err := w.span(maxRows)
+// falls on for their rows. A node that goes away between the two is left out like
+// one that was away before.
+func paged[T any](ctx context.Context, s *Service, w Window, ask lister[T]) (Page[T], error) {
+	offset, limit, err := w.span(s.maxRows())
 	if err != nil {
 		return Page[T]{}, err
 	}
+	nodes := s.nodes()
 	if len(nodes) == 1 {
 		rows, total, err := ask(ctx, nodes[0], offset, limit)
 		return Page[T]{Rows: rows, Total: total, Pages: pages(total, limit)}, err
 	}
-	totals, err := gather(ctx, nodes, func(ctx context.Context, n Node) (int, error) {
+	lengths, err := gather(ctx, s, nodes, answerWait, func(ctx context.Context, n Node) (int, error) {
 		_, total, err := ask(ctx, n, 0, 0)
 		return total, err
 	})
-	if err != nil {
-		return Page[T]{}, err
-	}
-	var p Page[T]
-	for i, n := range nodes {
-		p.Total += totals[i]
-		if offset >= totals[i] || len(p.Rows) == limit {
-			offset = max(offset-totals[i], 0)
+	for err == nil {
+		parts, total := cut(lengths, offset, limit)
+		var holders []Node
+		for _, p := range parts {
+			holders = append(holders, p.node)
+		}
+		var rows []answered[[]T]
+		rows, err = gather(ctx, s, holders, answerWait, func(ctx context.Context, n Node) ([]T, error) {
+			at := slices.IndexFunc(parts, func(p part) bool { return p.node == n })
+			rows, _, err := ask(ctx, n, parts[at].offset, parts[at].limit)
+			return rows, err
+		})
+		if len(rows) < len(holders) {
+			lengths = slices.DeleteFunc(lengths, func(l answered[int]) bool {
+				asked := slices.Contains(holders, l.node)
+				return asked && !slices.ContainsFunc(rows, func(r answered[[]T]) bool { return r.node == l.node })
+			})
 			continue
 		}
-		rows, _, err := ask(ctx, n, offset, limit-len(p.Rows))
-		if err != nil {
-			return Page[T]{}, err
+		p := Page[T]{Total: total, Pages: pages(total, limit)}
+		for _, r := range rows {
+			p.Rows = append(p.Rows, r.Value...)
 		}
-		p.Rows = append(p.Rows, rows...)
-		offset = 0
+		return p, err
 	}
-	p.Pages = pages(p.Total, limit)
-	return p, nil
+	return Page[T]{}, err
 }
 
-// gather asks all nodes the same at the same time and returns the answers in
-// the order of nodes, or the first error in that order.
-func gather[T any](ctx context.Context, nodes []Node, ask func(context.Context, Node) (T, error)) ([]T, error) {
-	answers := make([]T, len(nodes))
-	errs := make([]error, len(nodes))
-	if len(nodes) == 1 {
-		answers[0], errs[0] = ask(ctx, nodes[0])
-		return answers, errs[0]
-	}
-	var wg sync.WaitGroup
-	for i, n := range nodes {
-		wg.Go(func() { answers[i], errs[i] = ask(ctx, n) })
-	}
-	wg.Wait()
-	for _, err := range errs {
-		if err != nil {
-			return nil, err
-		}
-	}
-	return answers, nil
+// part is what a page takes of the list of one node.
+type part struct {
+	node          Node
+	offset, limit int
 }
 
-// concat is gather for answers that are lists.
-func concat[T any](ctx context.Context, nodes []Node, ask func(context.Context, Node) ([]T, error)) ([]T, error) {
-	lists, err := gather(ctx, nodes, ask)
-	if err != nil {
-		return nil, err
+// cut finds what a page takes of each node, and the length of the whole list.
+func cut(lengths []answered[int], offset, limit int) (parts []part, total int) {
+	for _, l := range lengths {
+		total += l.Value
+		if n := min(l.Value-offset, limit); n > 0 {
+			parts = append(parts, part{l.node, offset, n})
+			limit -= n
+		}
+		offset = max(offset-l.Value, 0)
 	}
-	var all []T
-	for _, l := range lists {
-		all = append(all, l...)
-	}
-	return all, nil
+	return parts, total
 }

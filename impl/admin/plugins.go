@@ -15,12 +15,12 @@ func (s *Service) Plugins(ctx context.Context, node string) ([]Plugin, error) {
 // LoadPlugin starts a plugin on one node. UnknownNode, and the errors of
 // [Node.LoadPlugin].
 func (s *Service) LoadPlugin(ctx context.Context, node, name string) error {
-	return s.onNode(node, func(n Node) error { return n.LoadPlugin(ctx, name) })
+	return s.onNode(ctx, node, func(ctx context.Context, n Node) error { return n.LoadPlugin(ctx, name) })
 }
 
 // UnloadPlugin stops a plugin on one node.
 func (s *Service) UnloadPlugin(ctx context.Context, node, name string) error {
-	return s.onNode(node, func(n Node) error { return n.UnloadPlugin(ctx, name) })
+	return s.onNode(ctx, node, func(ctx context.Context, n Node) error { return n.UnloadPlugin(ctx, name) })
 }
 
 // PluginConfig returns the keys of a plugin on one node.
@@ -30,13 +30,5 @@ func (s *Service) PluginConfig(ctx context.Context, node, name string) ([]Plugin
 
 // SetPluginConfig replaces the configuration of a plugin on one node.
 func (s *Service) SetPluginConfig(ctx context.Context, node, name string, settings map[string]string) error {
-	return s.onNode(node, func(n Node) error { return n.SetPluginConfig(ctx, name, settings) })
-}
-
-func (s *Service) onNode(name string, act func(Node) error) error {
-	n, err := s.node(name)
-	if err != nil {
-		return err
-	}
-	return act(n)
+	return s.onNode(ctx, node, func(ctx context.Context, n Node) error { return n.SetPluginConfig(ctx, name, settings) })
 }

@@ -99,6 +99,9 @@ func (e *Engine) open(b *Batch, c *Conn, hs *handshake) (o opened, code packet.R
 		b.counts[SessionsRefused]++
 		return o, packet.QuotaExceeded
 	}
+	if c.link != nil && !hs.connect.CleanStart && !o.present { // it has ended since the nodes agreed to go on with it
+		return opened{}, packet.ServerUnavailable
+	}
 	if store := e.durable.store; store != nil && !o.present && c.expiry > 0 && store.Err() != nil {
 		b.counts[SessionsRefused]++
 		return opened{}, packet.QuotaExceeded

@@ -317,6 +317,10 @@ func (b *Batch) dropped(s *Session, m *shared, reason string) {
 		b.counts[MessagesExpired]++
 	case DropQueueFull, DropOutputFull:
 		b.counts[MessagesDropped]++
+	case DropOffline:
+		if s.link != nil {
+			b.counts[MessagesDropped]++
+		}
 	}
 	if len(b.e.hooks.Load().dropped) > 0 && s.link == nil {
 		b.events = append(b.events, event{kind: evDropped, s: s, m: m.hold(), reason: reason})

@@ -146,7 +146,8 @@ func farGroup(share string) *shareGroup {
 	return &shareGroup{node: &filterNode{filter: filter}, name: name}
 }
 
-// feedLink is Feed for a node. Its packets do not count.
+// feedLink is Feed for a node. Its packets do not count. It is read whatever waits for it: two nodes that do not read because the other
+// does not would wait for ever. What waits is bounded all the same, deliveries as for clients, and answers by the window of the other.
 func (c *Conn) feedLink(b *Batch, p []byte) Next {
 	var before [MessagesReceived]int64
 	copy(before[:], b.counts[:])
@@ -161,9 +162,6 @@ func (c *Conn) feedLink(b *Batch, p []byte) Next {
 	b.counts[PacketsSent] += sent
 	b.counts[BytesSent] += bytes
 	b.counts[PacketsPublishSent] += published
-	if next == ReadOn && c.overfull(b) {
-		return Hold
-	}
 	return next
 }
 

@@ -22,7 +22,8 @@ import (
 
 const (
 	linkLook    = 200 * time.Millisecond // how often members are held against links
-	linkPause   = 200 * time.Millisecond // before a node is dialed again
+	linkPause   = 200 * time.Millisecond // before a node is dialed again; doubled up to
+	linkRest    = time.Second            // this when links do not last
 	linkForget  = 3 * time.Second        // how long a node has to be no member until its session ends
 	linkTimeout = 5 * time.Second        // of the handshake
 	linkHello   = 4 << 10                // bytes of its packets
@@ -76,12 +77,16 @@ func (n *Node) runLinks(ctx context.Context) {
 
 // dialLinks keeps a link to a node until ctx ends.
 func (n *Node) dialLinks(ctx context.Context, id string) {
-	for ctx.Err() == nil {
+	for pause := linkPause; ctx.Err() == nil; pause = min(2*pause, linkRest) {
+		began := time.Now()
 		err := n.dialLink(ctx, id)
 		n.log.Debug("no link to a node", "id", id, "err", err)
+		if time.Since(began) > linkTimeout {
+			pause = linkPause
+		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(linkPause):
+		case <-time.After(pause):
 		}
 	}
 }

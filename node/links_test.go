@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -45,7 +46,7 @@ func newTrio(t *testing.T) *trio {
 		seeds = append(seeds, fmt.Sprintf("n%d@%s", i+1, listen))
 		c.settings[i] = map[string]string{
 			"node.name": fmt.Sprintf("n%d@127.0.0.1", i+1), "node.data_dir": filepath.Join(t.TempDir(), "data"),
-			"node.cookie": "a cookie of this test", "cluster.listen": listen, "cluster.discovery": "static", "cluster.heartbeat": "500ms",
+			"node.cookie": "a cookie of this test", "cluster.listen": listen, "cluster.discovery": "static", "cluster.heartbeat": "500ms", "zone.external.max_mqueue_len": "0",
 		}
 	}
 	var wg sync.WaitGroup
@@ -160,6 +161,41 @@ func TestLinks(t *testing.T) {
 		if len(seen) != 3*each {
 			t.Errorf("%d messages came, %d of them more than once", len(seen), 3*each-len(seen))
 		}
+	})
+	t.Run("full in both directions", func(t *testing.T) {
+		// Much more than the outputs and the buffers of the sockets between them take.
+		const each = 3000
+		payload := strings.Repeat("x", 4000)
+		var flows sync.WaitGroup
+		for i := range 2 {
+			in := connect(t, c.nodes[1-i], fmt.Sprint("in", i))
+			var got atomic.Int32
+			done := make(chan struct{})
+			token := in.Subscribe(fmt.Sprint("flood/", i), 1, func(mqtt.Client, mqtt.Message) {
+				if got.Add(1) == each {
+					close(done)
+				}
+			})
+			if !token.WaitTimeout(5*time.Second) || token.Error() != nil {
+				t.Fatal(token.Error())
+			}
+			out := connect(t, c.nodes[i], fmt.Sprint("out", i))
+			flows.Go(func() {
+				var last mqtt.Token
+				for range each {
+					last = out.Publish(fmt.Sprint("flood/", i), 1, false, payload)
+				}
+				if !last.WaitTimeout(30*time.Second) || last.Error() != nil {
+					t.Errorf("publish: %v", last.Error())
+				}
+				select {
+				case <-done:
+				case <-time.After(30 * time.Second):
+					t.Errorf("%d messages came, want %d", got.Load(), each)
+				}
+			})
+		}
+		flows.Wait()
 	})
 	t.Run("the APIs know clients only", func(t *testing.T) {
 		for i, n := range c.nodes {

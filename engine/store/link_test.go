@@ -18,10 +18,14 @@ type farEnd struct {
 	w    *world
 	c    *engine.Conn
 	out  []byte
+	full bool // it takes nothing
 	gone bool
 }
 
 func (f *farEnd) Write(bufs [][]byte) (n int, err error) {
+	if f.full {
+		return 0, nil
+	}
 	for _, b := range bufs {
 		f.out = append(f.out, b...)
 		n += len(b)
@@ -362,6 +366,36 @@ func (p *pair) drain(clients ...*wire) (got [][]string) {
 		}
 	}
 	return got
+}
+
+// A node reads what another sends, however much waits for that: else both might wait for each other.
+func TestLinkIsAlwaysRead(t *testing.T) {
+	p := newPair(t)
+	p.up(t)
+	a, b := p.nodes[0], p.nodes[1]
+	s := b.connect(packet.V5, "s", clean)
+	s.say(sub("d", 1))
+	p.settle()
+	f := p.ends[0]
+	f.full = true
+	pu := a.connect(packet.V5, "p", clean)
+	big := string(make([]byte, 100<<10))
+	for i := range 20 {
+		pu.say(pub("d", big, 1, uint16(i+1)))
+	}
+	a.commit()
+	if l := a.e.Links()[0]; l.Queue != 20 || l.QueueBytes == 0 || l.QueueBytes > 12*len(big) {
+		t.Fatalf("link %+v, want 20 messages, about half of them in the output", l)
+	}
+	if next := f.c.Feed(a.b, (*packet.Pingreq)(nil).Append(nil, packet.V5)); next != engine.ReadOn {
+		t.Errorf("feed: %v, want to read on", next)
+	}
+	f.full = false
+	f.c.Writable(a.b)
+	a.b.Flush()
+	if got := p.drain(s); len(got[0]) != 20 {
+		t.Errorf("%d messages came, want 20", len(got[0]))
+	}
 }
 
 // What waits for a node is bounded: publishers are refused at the limit, and go on below it.

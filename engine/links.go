@@ -20,8 +20,11 @@ import (
 // LinkPrefix begins the client ids of the sessions of other nodes. Clients may not use it.
 const LinkPrefix = "$node/"
 
-// DefaultLinkQueue is the default of SetLinkQueue.
-const DefaultLinkQueue = 1 << 30
+// The defaults of SetLinkQueue and SetLinkPatience.
+const (
+	DefaultLinkQueue    = 256 << 20
+	DefaultLinkPatience = 100 * time.Millisecond
+)
 
 // links is all sessions of other nodes and their connections.
 type links struct {
@@ -29,6 +32,7 @@ type links struct {
 	listener *Listener
 	on       atomic.Bool   // routes are noted: there is a session of another node, or was
 	limit    atomic.Int64  // bytes that may wait for one node
+	patience atomic.Int64  // how long SUBACKs wait for a node, ns
 	full     atomic.Int32  // sessions that have reached it
 	pending  atomic.Bool   // there is something for sendRoutes
 	settled  atomic.Uint64 // every node that is up knows the routes up to this version
@@ -102,6 +106,7 @@ type LinkInfo struct {
 func (e *Engine) beginLinks() error {
 	l := &e.links
 	l.limit.Store(DefaultLinkQueue)
+	l.patience.Store(int64(DefaultLinkPatience))
 	l.settled.Store(math.MaxUint64)
 	z := Zone{
 		IdleTimeout: 5 * time.Second, KeepAliveBackoff: 0.75, WildcardSubscription: true, SharedSubscription: true,
@@ -146,7 +151,6 @@ const (
 	linkPatience = 2                      // keep alive, seconds: a node that is silent for 3 s is away
 	linkPing     = int64(time.Second)     // how often a node is asked
 	linkProbe    = int64(5 * time.Second) // how often the routes are compared
-	linkPromise  = int64(100 * time.Millisecond)
 )
 
 // linkSessionOf gives the session of a node, or nil.
@@ -191,6 +195,9 @@ func (e *Engine) SetLinkQueue(bytes int64) {
 	}
 	e.links.limit.Store(bytes)
 }
+
+// SetLinkPatience sets how long the SUBACKs of clients wait for a node that has not acknowledged the subscription, to a tick of 100 ms.
+func (e *Engine) SetLinkPatience(d time.Duration) { e.links.patience.Store(int64(d)) }
 
 // Links describes the links in the order of the identities.
 func (e *Engine) Links() (all []LinkInfo) {
@@ -253,7 +260,7 @@ func (e *Engine) tickLinks(now int64) {
 	late := 0
 	for _, c := range conns {
 		k := c.link
-		if k.up && !k.late && len(k.asked) > 0 && now-k.asked[0].at >= linkPromise {
+		if k.up && !k.late && len(k.asked) > 0 && now-k.asked[0].at >= l.patience.Load() {
 			k.late = true
 			late++
 			e.log.Warn("a node has not acknowledged routes in time: subscriptions do not wait for it", "id", k.peer)

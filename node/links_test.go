@@ -47,6 +47,7 @@ func newTrio(t *testing.T) *trio {
 		c.settings[i] = map[string]string{
 			"node.name": fmt.Sprintf("n%d@127.0.0.1", i+1), "node.data_dir": filepath.Join(t.TempDir(), "data"),
 			"node.cookie": "a cookie of this test", "cluster.listen": listen, "cluster.discovery": "static", "cluster.heartbeat": "500ms", "zone.external.max_mqueue_len": "0",
+			"cluster.link.suback_wait": "5s", // a busy machine must not break the promise
 		}
 	}
 	var wg sync.WaitGroup

@@ -252,6 +252,7 @@ func (n *Node) startEngine() error {
 		return &StartError{What: "configuration", Err: err, Code: ExitConfig}
 	}
 	n.engine.SetLinkQueue(cfg.Bytes("cluster.link.max_queue_bytes"))
+	n.engine.SetLinkPatience(cfg.Duration("cluster.link.suback_wait"))
 	if n.cluster != nil {
 		n.cluster.SetAlarms(n.engine.Alarms())
 	}

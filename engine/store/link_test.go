@@ -11,6 +11,7 @@ import (
 
 	"github.com/lacewing-mqtt/lacewing/engine"
 	"github.com/lacewing-mqtt/lacewing/engine/packet"
+	"github.com/lacewing-mqtt/lacewing/engine/store"
 )
 
 // farEnd is one end of a link: what the engine writes waits in out until the test carries it to the other.
@@ -173,6 +174,91 @@ func TestLinkForwards(t *testing.T) {
 		if l.Queue != 0 || l.Routes != 1 {
 			t.Errorf("node %d: link %+v, want nothing in the queue and one route", i, l)
 		}
+	}
+}
+
+// What is only for clients of one node stays there, and no-local holds for a publisher of the same name elsewhere.
+func TestLinkLeavesOut(t *testing.T) {
+	p := newPair(t)
+	p.up(t)
+	a, b := p.nodes[0], p.nodes[1]
+	local := b.connect(packet.V5, "local", clean)
+	local.say(sub("$local/d/#", 1), sub("$share/g/$local/e", 1), sub("$SYS/#", 1))
+	same := b.connect(packet.V5, "same", clean)
+	same.say(&packet.Subscribe{PacketID: 1, Filters: []packet.Subscription{{Filter: "n/#", QoS: 1, NoLocal: true}, {Filter: "d/2", QoS: 1}}})
+	p.settle()
+	local.all()
+	same.all()
+	if l := a.e.Links()[0]; l.Routes != 2 {
+		t.Errorf("link %+v, want two routes", l)
+	}
+	pu := a.connect(packet.V5, "same", clean)
+	pu.say(pub("d/2", "1", 1, 1), pub("n/1", "2", 1, 2), pub("e", "3", 1, 3))
+	other := a.connect(packet.V5, "other", clean)
+	other.say(pub("n/1", "4", 1, 1))
+	p.settle()
+	same.want("PUBLISH d/2=1 q1 #1", "PUBLISH n/1=4 q1 #2")
+	local.want()
+	pu.want("CONNACK 0x0 false", "PUBACK #1", "PUBACK #2", "PUBACK #3 0x10")
+}
+
+// A node that has lost its half of the sessions begins anew: what the other half knows would hide its messages.
+func TestLinkAfterLoss(t *testing.T) {
+	for lost := range 2 {
+		t.Run(fmt.Sprint(lost), func(t *testing.T) {
+			p := newPair(t)
+			p.up(t)
+			send := func(text string) {
+				t.Helper()
+				s := p.nodes[1].connect(packet.V5, "s", clean)
+				s.say(sub("d", 2))
+				p.settle()
+				s.all()
+				pu := p.nodes[0].connect(packet.V5, "p", clean)
+				pu.say(pub("d", text, 2, 1))
+				p.nodes[0].commit()
+				p.carry(0, 1<<20)
+				p.settle()
+				s.want("PUBLISH d=" + text + " q2 #1")
+			}
+			send("1")
+			p.crash(lost, 0)
+			p.nodes[lost].m = store.NewMemory(false)
+			p.nodes[lost].boot()
+			p.connect()
+			p.up(t)
+			send("2")
+			for i, w := range p.nodes {
+				if l := w.e.Links()[0]; l.Queue != 0 || l.Routes != 1-i {
+					t.Errorf("node %d: link %+v, want nothing in the queue and the routes of now", i, l)
+				}
+			}
+		})
+	}
+}
+
+// What a share group has given to a node that is taken out goes to another member.
+func TestLinkIsDropped(t *testing.T) {
+	p := newPair(t)
+	p.up(t)
+	a, b := p.nodes[0], p.nodes[1]
+	m := b.connect(packet.V5, "m", clean)
+	m.say(sub("$share/g/d", 1))
+	p.settle()
+	p.ends[0].full = true
+	pu := a.connect(packet.V5, "p", clean)
+	pu.say(pub("d", "1", 1, 1), pub("d", "2", 1, 2))
+	a.commit()
+	pu.want("CONNACK 0x0 false", "PUBACK #1", "PUBACK #2")
+	here := a.connect(packet.V5, "here", clean)
+	here.say(sub("$share/g/d", 1))
+	a.e.DropLink("n1")
+	a.pass(200 * time.Millisecond)
+	if got := p.drain(here); !slices.Equal(got[0], []string{"1", "2"}) {
+		t.Errorf("the member that is left got %q, want both messages", got[0])
+	}
+	if l := a.e.Links(); len(l) != 0 {
+		t.Errorf("links %+v, want none", l)
 	}
 }
 

@@ -87,7 +87,7 @@ func TestLinkSurvivesKills(t *testing.T) {
 		}
 	})
 	f.kill(from) // with what still waits for the other
-	s = f.enter(to, "s", got)
+	f.enter(to, "s", got)
 	f.start(from)
 	f.poll("everything that was acknowledged has come", 40*time.Second, func() bool { return got.misses(acked) == nil })
 	p = f.enter(from, "p", nil)

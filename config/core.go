@@ -56,7 +56,7 @@ func clusterKeys() []Key {
 		{Name: "cluster.link.max_queue_bytes", Type: Bytesize, Default: "256MB", Min: 0,
 			Doc: "Most bytes of messages of QoS 1 and 2 that wait for another node, in memory and on disk, for each of them. At it publications that the node should get are refused with 0x97, and an alarm stands. 0 is no limit."},
 		{Name: "cluster.link.suback_wait", Type: Duration, Default: "100ms", Min: 0,
-			Doc: "How long the SUBACK of a client waits for a connected node to acknowledge the subscription. A node that takes longer is not waited for until it has caught up, and messages from there may be missed meanwhile."},
+			Doc: "How long the SUBACK of a client waits for a connected node to acknowledge the subscription. A node that takes longer is not waited for until it keeps up again, and messages from there may be missed meanwhile."},
 		{Name: "cluster.tls.keyfile", Type: String,
 			Doc: "Private key of the cluster port, PEM. With key, certificate and cacertfile the nodes speak TLS and check each other's certificates."},
 		{Name: "cluster.tls.certfile", Type: String,

@@ -310,7 +310,7 @@ func (c *Conn) answered(b *Batch, id uint16, codes []packet.ReasonCode) Next {
 		k.known = max(k.known, a.version)
 		k.up = k.up || a.whole
 	}
-	if len(k.asked) == 0 {
+	if len(k.asked) == 0 || b.now-k.asked[0].at < l.patience.Load() {
 		k.late = false
 	}
 	l.settle()

@@ -144,6 +144,9 @@ func advertised(bound net.Addr, node string) string {
 // Addr is the address of the cluster port as bound.
 func (c *Cluster) Addr() string { return c.mux.socket.Addr().String() }
 
+// Self is the identity of this node.
+func (c *Cluster) Self() string { return c.self }
+
 // Network implements raftstore.Options.Network: it lets connections in.
 func (c *Cluster) Network(self string) (raftstore.Network, error) {
 	c.self = self

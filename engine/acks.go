@@ -69,7 +69,7 @@ func (s *Session) acknowledge(b *Batch, state uint8, id uint16) bool {
 }
 
 func (s *Session) noteAcked(b *Batch, m *shared) {
-	if len(b.e.hooks.Load().acked) > 0 {
+	if len(b.e.hooks.Load().acked) > 0 && s.link == nil {
 		b.events = append(b.events, event{kind: evAcked, s: s, m: m.hold()})
 	}
 }

@@ -3,6 +3,7 @@ package engine
 import (
 	"hash/maphash"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/lacewing-mqtt/lacewing/engine/packet"
@@ -23,16 +24,19 @@ type Batch struct {
 	staged  Position          // what the answers to the packet in hand wait for
 	wanted  Position          // what this round waits for
 
-	topics []*topicEntry // cache of match results, by hash of the topic; nil until used
-	nodes  []*filterNode // scratch of match
-	seen   map[*Session]int32
-	name   []byte // scratch: a topic name
-	alias  []byte // scratch: the topic of an alias
+	topics   []*topicEntry // cache of match results, by hash of the topic; nil until used
+	crossing []*topicEntry // the same for messages of other nodes
+	share    string        // name of the shared subscription that a message of another node is for; "" for none
+	nodes    []*filterNode // scratch of match
+	seen     map[*Session]int32
+	name     []byte // scratch: a topic name
+	alias    []byte // scratch: the topic of an alias
 
 	in     packet.Publish // decoded
 	ack    packet.Ack
-	out    packet.Publish // encoded for one receiver
-	msg    Message        // the message in hand, for hooks
+	out    packet.Publish    // encoded for one receiver
+	origin packet.Properties // scratch: the properties of a message to another node
+	msg    Message           // the message in hand, for hooks
 	info   ClientInfo
 	cast   cast   // of the publication in hand
 	fed    cast   // of what a queue or the retainer gives out
@@ -73,6 +77,9 @@ func (b *Batch) begin() {
 func (b *Batch) Flush() {
 	b.begin()
 	b.settle()
+	if b.e.links.pending.Load() {
+		b.e.sendRoutes(b)
+	}
 	if b.wanted != 0 {
 		b.want()
 	}
@@ -118,9 +125,13 @@ func (b *Batch) sweep() {
 	for _, en := range b.topics {
 		if en != nil && en.generation != now {
 			en.matched = false
-			clear(en.deliveries)
-			clear(en.groups)
-			en.deliveries, en.groups = en.deliveries[:0], en.groups[:0]
+			en.empty()
+		}
+	}
+	for _, en := range b.crossing {
+		if en != nil && en.generation != now {
+			en.matched = false
+			en.empty()
 		}
 	}
 	clear(b.nodes[:cap(b.nodes)])
@@ -164,8 +175,26 @@ type topicEntry struct {
 	matched    bool
 	sys        bool // below $SYS
 	levels     int
+	crossed    bool // of messages of other nodes
 	deliveries []delivery
+	links      []delivery // other nodes
 	groups     []*shareGroup
+}
+
+// empty forgets who gets the topic.
+func (en *topicEntry) empty() {
+	clear(en.deliveries)
+	clear(en.links)
+	clear(en.groups)
+	en.deliveries, en.links, en.groups = en.deliveries[:0], en.links[:0], en.groups[:0]
+}
+
+// far adds u to the nodes that get the topic, once each, unless its messages come from a node themselves.
+func (en *topicEntry) far(u *sub) {
+	if en.crossed || slices.ContainsFunc(en.links, func(d delivery) bool { return d.s == u.s }) {
+		return
+	}
+	en.links = append(en.links, u.delivery())
 }
 
 // longTopic is the length in bytes from which on a topic is not remembered.
@@ -181,16 +210,30 @@ func (b *Batch) lookup(name []byte) *topicEntry {
 	if b.topics == nil {
 		b.topics = make([]*topicEntry, topicSlots)
 	}
+	return lookup(b.topics, name)
+}
+
+// lookupCrossed is lookup for messages of other nodes.
+func (b *Batch) lookupCrossed(name []byte) *topicEntry {
+	if b.crossing == nil {
+		b.crossing = make([]*topicEntry, topicSlots)
+	}
+	en := lookup(b.crossing, name)
+	en.crossed = true
+	return en
+}
+
+func lookup(topics []*topicEntry, name []byte) *topicEntry {
 	if len(name) >= longTopic {
 		return &topicEntry{topic: string(name), sys: isSys(name), levels: levels(name)}
 	}
 	h := maphash.Bytes(topicSeed, name)
 	i := h & (topicSlots - 1)
-	en := b.topics[i]
+	en := topics[i]
 	if en != nil && en.hash == h && en.topic == string(name) {
 		return en
 	}
-	other := b.topics[i^1]
+	other := topics[i^1]
 	if other != nil && other.hash == h && other.topic == string(name) {
 		return other
 	}
@@ -198,10 +241,9 @@ func (b *Batch) lookup(name []byte) *topicEntry {
 	if other == nil {
 		other = new(topicEntry)
 	}
-	b.topics[i^1], b.topics[i] = en, other
-	clear(other.deliveries)
-	clear(other.groups)
-	*other = topicEntry{topic: string(name), hash: h, deliveries: other.deliveries[:0], groups: other.groups[:0]}
+	topics[i^1], topics[i] = en, other
+	other.empty()
+	*other = topicEntry{topic: string(name), hash: h, deliveries: other.deliveries, links: other.links, groups: other.groups}
 	other.sys = isSys(other.topic)
 	other.levels = levels(other.topic)
 	return other
@@ -275,8 +317,12 @@ func (b *Batch) dropped(s *Session, m *shared, reason string) {
 		b.counts[MessagesExpired]++
 	case DropQueueFull, DropOutputFull:
 		b.counts[MessagesDropped]++
+	case DropOffline:
+		if s.link != nil {
+			b.counts[MessagesDropped]++
+		}
 	}
-	if len(b.e.hooks.Load().dropped) > 0 {
+	if len(b.e.hooks.Load().dropped) > 0 && s.link == nil {
 		b.events = append(b.events, event{kind: evDropped, s: s, m: m.hold(), reason: reason})
 	}
 }

@@ -21,6 +21,7 @@ type Conn struct {
 	version     packet.Version
 	cleanStart  bool
 	bridge      bool
+	link        *linkConn // of another node; nil for clients
 	superuser   bool
 	problemInfo bool // reason strings and user properties are welcome everywhere [MQTT-3.1.2-29]
 	shaped      bool // frames for this client are encoded for it alone: mountpoint or aliases
@@ -131,6 +132,9 @@ func (c *Conn) Feed(b *Batch, p []byte) Next {
 	c.received.bytes.Add(int64(len(p)))
 	packets := b.counts[PacketsReceived]
 	messages := b.counts[MessagesReceived]
+	if c.link != nil {
+		return c.feedLink(b, p)
+	}
 	next := c.parse(b, p)
 	messages = b.counts[MessagesReceived] - messages
 	if n := b.counts[PacketsReceived] - packets; n != 0 { // parts of a packet are no sign of life [MQTT-3.1.2-24] [MQTT-3.1.2-22]
@@ -298,6 +302,9 @@ func (c *Conn) dispatch(b *Batch, h packet.Header, body []byte) Next {
 		return c.handleDisconnect(b, h.Flags, body)
 	case packet.TypeAuth:
 		return c.handleAuth(b, h.Flags, body)
+	}
+	if c.link != nil {
+		return c.handleAnswer(b, h, body)
 	}
 	// A second CONNECT [MQTT-3.1.0-2], or a packet that only servers send.
 	if h.Type == packet.TypeConnect {

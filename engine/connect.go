@@ -61,6 +61,9 @@ func (c *Conn) handleConnect(b *Batch, flags byte, body []byte) Next {
 	}
 	c.hs = hs
 	hs.fill(c)
+	if c.link != nil {
+		return c.admit(b, hs, Decision{})
+	}
 	c.traceIn(b, packet.TypeConnect, 0, packet.Success)
 	if code := c.checkConnect(hs, z); code != packet.Success {
 		return c.refuse(b, code)
@@ -302,7 +305,7 @@ func (c *Conn) admit(b *Batch, hs *handshake, d Decision) Next {
 		c.aliasMaxIn = z.MaxTopicAlias
 		c.announced = z.receiveMaximum()
 	}
-	c.shaped = c.mountpoint != "" || c.aliasMaxOut > 0
+	c.shaped = c.mountpoint != "" || c.aliasMaxOut > 0 || c.link != nil
 	c.expiry = c.sessionExpiry(p, z)
 	c.mu.Lock()
 	c.connectedAt = b.now
@@ -342,17 +345,9 @@ func (c *Conn) admit(b *Batch, hs *handshake, d Decision) Next {
 	} else {
 		e.wheel.stop(&c.timer)
 	}
-	c.tellConnected()
-	hooks := e.hooks.Load()
-	told := hooks.sessionCreated
-	if o.present {
-		told = hooks.sessionResumed
-	}
-	if len(told) > 0 {
-		info := s.describe()
-		for _, h := range told {
-			h(info)
-		}
+	if c.link == nil {
+		c.tellConnected()
+		e.tellSession(s, o.present)
 	}
 	if c.ended.Load() {
 		return Stop
@@ -361,14 +356,33 @@ func (c *Conn) admit(b *Batch, hs *handshake, d Decision) Next {
 	return ReadOn
 }
 
+// tellSession calls the hooks of a session that a client has got.
+func (e *Engine) tellSession(s *Session, resumed bool) {
+	hooks := e.hooks.Load()
+	told := hooks.sessionCreated
+	if resumed {
+		told = hooks.sessionResumed
+	}
+	if len(told) > 0 {
+		info := s.describe()
+		for _, h := range told {
+			h(info)
+		}
+	}
+}
+
 // sendConnack queues CONNACK 0x00 [MQTT-3.1.4-4] [MQTT-3.1.4-5] [MQTT-3.2.0-1]; deliveries may follow it. What it says of the session has
 // to be stored first, unless the store cannot: the session was there before, and its client may take what it has. c.mu is held.
 func (c *Conn) sendConnack(b *Batch, hs *handshake, z *Zone, present bool) {
-	ack := c.connack(hs, z, present)
 	w := wait{at: b.staged, kind: packet.TypeConnack}
 	if store := b.e.durable.store; store != nil && store.Err() != nil {
 		w.at = 0
 	}
+	if c.link != nil { // the other end has no use for a CONNACK: any packet stands for it
+		c.queueWait(b, w, (*packet.Pingreq)(nil).Append(nil, c.version))
+		return
+	}
+	ack := c.connack(hs, z, present)
 	c.queueWait(b, w, ack.Append(nil, c.version))
 	b.counts[PacketsConnack]++
 	c.traceOut(b, packet.TypeConnack, 0, packet.Success)

@@ -34,6 +34,7 @@ func (s *Session) deliver(b *Batch, k *cast, d *delivery, group *shareGroup, fro
 	if qos == 0 && s.queued0.Load() == 0 {
 		if c := s.conn.Load(); c != nil {
 			c.mu.Lock()
+			k.group = group
 			out := c.write(b, k, d.ids, 0, retain, 0, false)
 			c.mu.Unlock()
 			switch out {
@@ -114,6 +115,7 @@ func (s *Session) begin(b *Batch, c *Conn, k *cast, sl slot, z *Zone) outcome {
 	if c.dead || !c.ready {
 		return waiting
 	}
+	k.group = sl.group
 	if sl.qos == 0 {
 		out := c.write(b, k, sl.ids, 0, sl.flags&slotRetain != 0, 0, false)
 		switch out {
@@ -167,7 +169,7 @@ func (s *Session) openMax(c *Conn, z *Zone) int {
 
 func (s *Session) noteDelivered(b *Batch, k *cast) {
 	s.delivered.Add(1)
-	if len(b.e.hooks.Load().delivered) > 0 {
+	if len(b.e.hooks.Load().delivered) > 0 && s.link == nil {
 		b.events = append(b.events, event{kind: evDelivered, s: s, m: k.shared().hold()})
 	}
 }
@@ -222,7 +224,9 @@ func (c *Conn) write(b *Batch, k *cast, ids *[]uint32, qos packet.QoS, retain bo
 	}
 	c.sent.packets++
 	c.sent.messages++
-	if k.count {
+	if c.link != nil {
+		b.counts[MessagesForward]++
+	} else if k.count {
 		b.counts[PacketsSent]++
 		b.counts[PacketsPublishSent]++
 		b.counts[MessagesSent]++
@@ -232,7 +236,7 @@ func (c *Conn) write(b *Batch, k *cast, ids *[]uint32, qos packet.QoS, retain bo
 	if c.out.size >= earlyFlush && !c.writing && !c.blocked {
 		b.urgent = append(b.urgent, c)
 	}
-	if b.e.traces.Load() != nil {
+	if b.e.traces.Load() != nil && c.link == nil {
 		c.tracePublish(b, k.m, true, qos, retain, dup, id)
 	}
 	return sent
@@ -248,6 +252,10 @@ func (c *Conn) shape(b *Batch, k *cast, ids *[]uint32, qos packet.QoS, retain bo
 	p.Properties, p.HasExpiry, p.Expiry = m.Properties, m.HasExpiry, 0
 	if p.HasExpiry {
 		p.Expiry = m.remaining(k.now)
+	}
+	if c.link != nil {
+		b.origin = append(appendOrigin(b.origin[:0], m, k.group), m.Properties...)
+		p.Properties = b.origin
 	}
 	name := strings.TrimPrefix(m.Topic, c.mountpoint)
 	p.TopicAlias, p.SubscriptionIDs = 0, nil

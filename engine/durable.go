@@ -396,6 +396,9 @@ func (b *Batch) unkept(m *Message, en *topicEntry, publisher *Session) bool {
 		return true
 	}
 	b.route(en)
+	if len(en.links) > 0 {
+		return true
+	}
 	for i := range en.deliveries {
 		if d := &en.deliveries[i]; d.qos > 0 && d.s.kept.Load() != nil {
 			return true

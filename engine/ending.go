@@ -50,6 +50,9 @@ func (c *Conn) end(b *Batch, x ending) {
 	c.aliasOut = nil
 	c.mu.Unlock()
 	c.flush(b) // and close [MQTT-3.14.4-2] [MQTT-4.13.2-1]
+	if c.link != nil {
+		e.dropLinkConn(c)
+	}
 
 	c.l.count(x.reason)
 	if w != nil {

@@ -69,6 +69,7 @@ type Engine struct {
 	retainer             retainer
 	delayed              delayed
 	durable              durability
+	links                links
 	listeners            listenerTable
 	wheel                wheel
 	alarms               Alarms
@@ -130,6 +131,9 @@ func New(o Options) (*Engine, error) {
 		if err := e.SetZone(name, z); err != nil {
 			return nil, err
 		}
+	}
+	if err := e.beginLinks(); err != nil {
+		return nil, err
 	}
 	if o.Store != nil {
 		if err := e.restore(o.Store); err != nil {

@@ -30,7 +30,9 @@ func (c *Conn) queue(b *Batch, p []byte) {
 	}
 	c.out.write(p)
 	c.sent.packets++
-	b.counts[PacketsSent]++
+	if c.link == nil {
+		b.counts[PacketsSent]++
+	}
 	c.touch(b)
 }
 
@@ -50,7 +52,9 @@ func (c *Conn) flush(b *Batch) {
 		n, err := c.t.Write(vec)
 		clear(vec)
 		b.vec = vec[:0]
-		b.counts[BytesSent] += int64(n)
+		if c.link == nil {
+			b.counts[BytesSent] += int64(n)
+		}
 		c.mu.Lock()
 		c.writing = false
 		c.sent.bytes += int64(n)
@@ -114,15 +118,17 @@ func (c *Conn) Writable(b *Batch) {
 
 // cast is a publication on its way to its receivers: its frames, each encoded once.
 type cast struct {
-	m      *Message
-	sh     *shared // m for those who keep it; nil until one does
-	now    int64
-	frames [castFrames]frame
-	refer  bool // outputs refer to the payload; frames are heads
-	count  bool // it counts in the metrics: not below $SYS
-	open   bool // EndPublication will follow
-	stored bool // the store has it
-	spread bool // a QoS 2 delivery has gone to a session that is not durable: it cannot be taken back
+	m       *Message
+	sh      *shared // m for those who keep it; nil until one does
+	now     int64
+	frames  [castFrames]frame
+	refer   bool        // outputs refer to the payload; frames are heads
+	count   bool        // it counts in the metrics: not below $SYS
+	open    bool        // EndPublication will follow
+	stored  bool        // the store has it
+	crossed bool        // it came from another node
+	group   *shareGroup // that it is delivered for, where that is told; nil mostly
+	spread  bool        // a QoS 2 delivery has gone to a session that is not durable: it cannot be taken back
 }
 
 // frame is an encoded PUBLISH, or its head.
@@ -137,7 +143,7 @@ const castFrames = 12 // 5.0 or not, RETAIN or not, three QoS
 // begin prepares for m.
 func (k *cast) begin(b *Batch, m *Message, count bool) {
 	k.m, k.now, k.count = m, b.now, count
-	k.open, k.stored, k.spread = false, false, false
+	k.open, k.stored, k.spread, k.crossed, k.group = false, false, false, false, nil
 	k.refer = len(m.Payload) >= referBorder
 	for i := range k.frames {
 		k.frames[i].ok = false

@@ -9,6 +9,9 @@ import (
 
 // sessionOf gives the session of a client id, or nil.
 func (e *Engine) sessionOf(id string) *Session {
+	if isLinkID(id) {
+		return nil
+	}
 	e.registry.mu.RLock()
 	defer e.registry.mu.RUnlock()
 	s, _ := e.registry.tree.Get(id)

@@ -15,9 +15,10 @@ type deferred struct {
 	off  int // of its packet in buf
 }
 
-// wait is one packet that may go out when the store has committed what it acknowledges.
+// wait is one packet that may go out when the store has committed what it acknowledges, and for SUBACK when the other nodes know of it.
 type wait struct {
 	at   Position
+	know uint64      // version of the routes that other nodes have to know
 	end  int         // of the packet in buf
 	kind packet.Type // PUBACK and PUBREC may become refusals, deliveries follow CONNACK, retained messages SUBACK; 0: others
 	id   uint16
@@ -40,7 +41,7 @@ func (c *Conn) queueWait(b *Batch, w wait, p []byte) {
 		return
 	}
 	if c.wait == nil {
-		if w.at == 0 || w.at <= b.e.durable.store.Committed() {
+		if (w.at == 0 || w.at <= b.e.durable.store.Committed()) && (w.know == 0 || w.know <= b.e.links.settled.Load()) {
 			c.queue(b, p)
 			c.wentOut(w.kind)
 			return
@@ -52,6 +53,9 @@ func (c *Conn) queueWait(b *Batch, w wait, p []byte) {
 		du.mu.Unlock()
 	}
 	b.wanted = max(b.wanted, w.at)
+	if w.know != 0 && b.e.links.settled.Load() >= w.know { // release may have been before there was something to release
+		b.e.Progress()
+	}
 	q := c.wait
 	q.buf = append(q.buf, p...)
 	w.end = len(q.buf)
@@ -65,6 +69,9 @@ func (c *Conn) queueWait(b *Batch, w wait, p []byte) {
 func (c *Conn) wentOut(kind packet.Type) {
 	if kind == packet.TypeConnack && !c.ended.Load() {
 		c.ready = true
+		if c.link != nil { // its node is asked about the routes
+			c.l.e.links.pending.Store(true)
+		}
 	}
 }
 
@@ -190,7 +197,8 @@ func (c *Conn) releaseWaiting(b *Batch, committed, refused Position) (more bool)
 	ready := c.ready
 	packets := 0
 	subscribed := false
-	for q.head < len(q.list) && q.list[q.head].at <= committed {
+	known := b.e.links.settled.Load()
+	for q.head < len(q.list) && q.list[q.head].at <= committed && q.list[q.head].know <= known {
 		w := &q.list[q.head]
 		c.wentOut(w.kind)
 		subscribed = subscribed || w.kind == packet.TypeSuback
@@ -205,7 +213,9 @@ func (c *Conn) releaseWaiting(b *Batch, committed, refused Position) (more bool)
 	if packets > 0 {
 		c.queue(b, q.buf[from:q.off])
 		c.sent.packets += int64(packets - 1)
-		b.counts[PacketsSent] += int64(packets - 1)
+		if c.link == nil {
+			b.counts[PacketsSent] += int64(packets - 1)
+		}
 	}
 	pump := c.ready && !ready
 	var refusals []wait
@@ -231,8 +241,8 @@ func (c *Conn) releaseWaiting(b *Batch, committed, refused Position) (more bool)
 	return more
 }
 
-// refuseStored answers publications that could not be stored: with 0x97 in 5.0; a 3.x client, which has no such answer, is cut off
-// and keeps what was not acknowledged. It reports whether the connection goes on.
+// refuseStored answers publications that could not be stored: with 0x97 in 5.0; a 3.x client, which has no such answer, and a node are cut off
+// and keep what was not acknowledged. It reports whether the connection goes on.
 func (c *Conn) refuseStored(b *Batch, list []wait) bool {
 	b.counts[PublishError] += int64(len(list))
 	for _, w := range list {
@@ -251,7 +261,7 @@ func (c *Conn) refuseStored(b *Batch, list []wait) bool {
 		s.mu.Unlock()
 		w.m.release()
 	}
-	if c.version != packet.V5 {
+	if c.version != packet.V5 || c.link != nil {
 		c.end(b, ending{reason: ReasonBusy})
 		return false
 	}

@@ -10,6 +10,9 @@ import (
 // handlePublish handles a PUBLISH of the client. Topic and payload stay where they lie in the read buffer until a session
 // or the retainer wants to keep them.
 func (c *Conn) handlePublish(b *Batch, flags byte, body []byte) Next {
+	if c.link != nil {
+		return c.handleForward(b, flags, body)
+	}
 	p := &b.in
 	if err := p.Decode(c.version, flags, body); err != nil {
 		b.counts[PacketsPublishReceived]++
@@ -100,7 +103,7 @@ func (c *Conn) handlePublish(b *Batch, flags byte, body []byte) Next {
 		return ReadOn
 	}
 	publisher := c.durable(p)
-	if b.unkept(m, en, publisher) {
+	if b.unkept(m, en, publisher) || b.linkFull(m, en) {
 		return c.refuseKept(b, p)
 	}
 	n, sh := b.publish(m, en, publisher, p.PacketID)
@@ -130,10 +133,10 @@ func (b *Batch) closeRelease(c *Conn, p *packet.Publish) {
 	}
 }
 
-// refuseKept answers a publication that has to be stored while the store can promise nothing. 3.x has no answer for it: the client is cut
-// off, and keeps the message.
+// refuseKept answers a publication that has to be stored while the store can promise nothing. 3.x has no answer for it, and a node
+// would forget it: they are cut off, and keep the message.
 func (c *Conn) refuseKept(b *Batch, p *packet.Publish) Next {
-	if c.version == packet.V5 {
+	if c.version == packet.V5 && c.link == nil {
 		return c.reject(b, p, packet.QuotaExceeded)
 	}
 	b.counts[PublishError]++
@@ -281,22 +284,27 @@ func (c *Conn) reject(b *Batch, p *packet.Publish, code packet.ReasonCode) Next 
 // publish stores and routes a message whose entry is en, and gives the number of sessions that took it. publisher and id are those of a
 // QoS 2 publication of a durable session. back is the message, held, if the publication can be taken back later.
 func (b *Batch) publish(m *Message, en *topicEntry, publisher *Session, id uint16) (n int, back *shared) {
-	if m.Retain {
+	if m.Retain && !en.crossed {
 		b.e.retainer.put(b, m)
 	}
 	b.route(en)
+	deliveries, groups := en.deliveries, en.groups
+	if en.crossed {
+		deliveries, groups = b.crossed(en)
+	}
 	k := &b.cast
 	k.begin(b, m, !en.sys)
-	if len(en.deliveries) == 0 && len(en.groups) == 0 {
+	k.crossed = en.crossed
+	if len(deliveries)+len(en.links)+len(groups) == 0 {
 		if publisher != nil {
 			k.closePublication(b, publisher, id)
 		}
 		b.unmatched(m, en)
 		return 0, nil
 	}
-	k.open = publisher != nil || len(en.deliveries)+len(en.groups) > 1
-	for i := range en.deliveries {
-		d := &en.deliveries[i]
+	k.open = publisher != nil || len(deliveries)+len(en.links)+len(groups) > 1
+	for i := range deliveries {
+		d := &deliveries[i]
 		if d.self != nil && d.s.clientID == m.From {
 			d = d.self
 		}
@@ -307,7 +315,15 @@ func (b *Batch) publish(m *Message, en *topicEntry, publisher *Session, id uint1
 			b.writeTouched()
 		}
 	}
-	for _, g := range en.groups {
+	if len(en.links) > 0 && (!m.Inside || packet.ValidString([]byte(m.Topic))) {
+		for i := range en.links {
+			d := &en.links[i]
+			if d.s.deliver(b, k, d, nil, "") {
+				n++
+			}
+		}
+	}
+	for _, g := range groups {
 		if b.deliverShared(k, g, nil) {
 			n++
 		}
@@ -340,8 +356,13 @@ func (b *Batch) unmatched(m *Message, en *topicEntry) {
 
 // deliverShared gives the message of k to one member of g, other than not [MQTT-4.8.2-3].
 func (b *Batch) deliverShared(k *cast, g *shareGroup, not *Session) bool {
+	here := k.crossed
 	for range 3 { // a member may end before it takes the message
-		u := g.pick(b, b.e.settings.Load().SharedStrategy, k.m.From, not)
+		u := g.pick(b, b.e.settings.Load().SharedStrategy, k.m.From, not, here)
+		if u == nil && here {
+			here = false // the members here have gone meanwhile
+			u = g.pick(b, b.e.settings.Load().SharedStrategy, k.m.From, not, here)
+		}
 		if u == nil {
 			return false
 		}
@@ -408,7 +429,7 @@ func (b *Batch) inject(m *Message, left bool) (matched int, err error) {
 	}
 	b.name = append(b.name[:0], own.Topic...)
 	en := b.lookup(b.name)
-	if b.unkept(&own, en, nil) && !(left && b.e.durable.behind() < maxBehind) {
+	if b.unkept(&own, en, nil) && !(left && b.e.durable.behind() < maxBehind) || !left && b.linkFull(&own, en) {
 		return 0, packet.QuotaExceeded
 	}
 	matched, back := b.publish(&own, en, nil, 0)

@@ -29,6 +29,9 @@ func (e *Engine) weigh(s *Session) {
 }
 
 func (s *Session) weights() (w ordered.Weights) {
+	if s.link != nil { // it is in no list
+		return w
+	}
 	w[dimSession] = 1
 	if s.conn.Load() != nil {
 		w[dimConnected] = 1
@@ -40,7 +43,7 @@ func (s *Session) weights() (w ordered.Weights) {
 // gaugeSessions renews the gauges that the registry knows. registry.mu is held.
 func (e *Engine) gaugeSessions() {
 	t := &e.registry.tree
-	e.gauges.sessions.set(int64(t.Len()))
+	e.gauges.sessions.set(t.Total(dimSession))
 	e.gauges.connections.set(t.Total(dimConnected))
 	e.gauges.persistent.set(int64(e.registry.persistent))
 }
@@ -49,7 +52,7 @@ func (e *Engine) gaugeSessions() {
 func (e *Engine) unregister(s *Session) {
 	e.durable.end(s)
 	e.registry.tree.Delete(s.clientID)
-	if !s.cleanStart {
+	if !s.cleanStart && s.link == nil {
 		e.registry.persistent--
 	}
 	e.gaugeSessions()
@@ -74,6 +77,9 @@ func (e *Engine) open(b *Batch, c *Conn, hs *handshake) (o opened, code packet.R
 	if c.ended.Load() || e.closing.Load() {
 		return o, packet.ServerShuttingDown
 	}
+	if isLinkID(id) != (c.link != nil) {
+		return o, packet.ClientIdentifierNotValid
+	}
 	s, found := r.tree.Get(id)
 	if found {
 		o.old = s.conn.Load()
@@ -90,9 +96,12 @@ func (e *Engine) open(b *Batch, c *Conn, hs *handshake) (o opened, code packet.R
 		if expired && o.old == nil {
 			o.reason = ReasonExpired
 		}
-	} else if limit := e.settings.Load().MaxSessions; limit > 0 && r.tree.Len() >= limit {
+	} else if limit := e.settings.Load().MaxSessions; limit > 0 && int(r.tree.Total(dimSession)) >= limit && c.link == nil {
 		b.counts[SessionsRefused]++
 		return o, packet.QuotaExceeded
+	}
+	if c.link != nil && !hs.connect.CleanStart && !o.present { // it has ended since the nodes agreed to go on with it
+		return opened{}, packet.ServerUnavailable
 	}
 	if store := e.durable.store; store != nil && !o.present && c.expiry > 0 && store.Err() != nil {
 		b.counts[SessionsRefused]++
@@ -109,15 +118,20 @@ func (e *Engine) open(b *Batch, c *Conn, hs *handshake) (o opened, code packet.R
 		}
 		s = &Session{e: e, clientID: id, createdAt: b.now}
 		s.timer.owner = s
+		if c.link != nil {
+			s.link = &linkSession{}
+		}
 		if c.expiry > 0 && e.durable.store != nil {
 			e.keep(s)
 		}
 	}
-	if o.present && !s.cleanStart || o.orphan != nil && !o.orphan.cleanStart {
-		r.persistent--
-	}
-	if !hs.connect.CleanStart {
-		r.persistent++
+	if c.link == nil {
+		if o.present && !s.cleanStart || o.orphan != nil && !o.orphan.cleanStart {
+			r.persistent--
+		}
+		if !hs.connect.CleanStart {
+			r.persistent++
+		}
 	}
 	c.session = s // before the connection can be found
 	s.mu.Lock()
@@ -133,6 +147,9 @@ func (e *Engine) open(b *Batch, c *Conn, hs *handshake) (o opened, code packet.R
 	s.putSession(b)
 	s.mu.Unlock()
 	e.weigh(s)
+	if c.link != nil {
+		e.links.add(c)
+	}
 	return o, packet.Success
 }
 
@@ -266,6 +283,12 @@ func (e *Engine) terminate(b *Batch, s *Session, reason string) {
 	s.mu.Lock()
 	s.letGo(b) // last: a crash leaves what goes to others with one of them at least
 	s.mu.Unlock()
+	if s.link != nil {
+		if s.link.full.Swap(false) {
+			e.links.full.Add(-1)
+		}
+		return
+	}
 	for _, h := range e.hooks.Load().sessionTerminated {
 		h(s.clientID, reason)
 	}

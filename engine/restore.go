@@ -31,6 +31,9 @@ func (e *Engine) restore(store Store) error {
 		r.session(x)
 	}
 	e.gaugeRoutes()
+	if r.links {
+		e.noteRoutes()
+	}
 	for _, x := range kept.Retained {
 		r.retained(x)
 	}
@@ -54,6 +57,7 @@ type restoring struct {
 	b       *Batch
 	newest  map[string]uint64 // number of the session that a client id has; a crash may have left an older one
 	orderly bool
+	links   bool     // there are sessions of other nodes
 	slab    []shared // messages to come: one allocation for many
 }
 
@@ -91,6 +95,9 @@ func (r *restoring) session(x *StoredSession) {
 	s := &Session{
 		e: e, clientID: x.ClientID, createdAt: x.CreatedAt, username: x.Username, hasUsername: x.HasUsername, cleanStart: x.CleanStart,
 		expiry: x.Expiry, expireAt: x.ExpireAt,
+	}
+	if isLinkID(x.ClientID) {
+		s.link, zone, r.links = &linkSession{}, e.links.zone, true
 	}
 	s.zone.Store(zone)
 	s.timer.owner = s
@@ -135,7 +142,7 @@ func (r *restoring) session(x *StoredSession) {
 		}
 	}
 	e.registry.mu.Lock()
-	if !s.cleanStart {
+	if !s.cleanStart && s.link == nil {
 		e.registry.persistent++
 	}
 	e.weigh(s)
@@ -161,10 +168,7 @@ func (r *restoring) subscription(s *Session, d *kept, x Subscription) {
 	}
 	e.router.insert(u, nil)
 	s.subs.put(u)
-	e.gauges.subscriptions.add(1)
-	if x.Share != "" {
-		e.gauges.shared.add(1)
-	}
+	e.gaugeSub(u, 1)
 	d.subs += u.stored()
 	e.durable.live.Add(u.stored())
 }
@@ -181,6 +185,8 @@ func (r *restoring) delivery(s *Session, d *kept, x *StoredDelivery, maybe int, 
 	if x.Share != "" {
 		if u := s.subs.get(x.Share); u != nil {
 			sl.group = u.group
+		} else if s.link != nil { // the node has no member any more, but has to be told whose the message is
+			sl.group = farGroup(x.Share)
 		}
 	}
 	r.e.durable.live.Add(sizeDelivery)

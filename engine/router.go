@@ -29,9 +29,14 @@ type filterNode struct {
 	mu     sync.Mutex
 	subs   []*sub
 	groups []*shareGroup
-	local  int // how many of subs and members of groups have the prefix $local/
-	global int // the others
+	local  int32 // how many of the clients' subs and members of groups have the prefix $local/
+	global int32 // the others
+	plain  int32 // how many of the clients' subs other nodes are told of
+	far    int32 // how many of subs and members of groups are those of other nodes
 }
+
+// foreign reports whether nobody but other nodes wants the filter. n.mu is held.
+func (n *filterNode) foreign() bool { return n.local+n.global == 0 }
 
 // router finds the subscriptions of a topic.
 type router struct {
@@ -39,6 +44,8 @@ type router struct {
 	// generation changes after each change of a subscription; results of match are current as long as it does not.
 	generation atomic.Uint64
 	mu         sync.Mutex // excludes changes
+	foreign    int        // filters that nobody but other nodes wants; guarded by mu
+	links      *links
 
 	rowsMu sync.RWMutex // taken after mu
 	rows   ordered.Tree[string, struct{}]
@@ -83,13 +90,7 @@ func (r *router) insert(n, old *sub) {
 	} else {
 		n.pos = len(*list)
 		*list = append(*list, n)
-		count := &node.global
-		if local {
-			count = &node.local
-		}
-		if *count++; *count == 1 {
-			r.row(n.Filter, true)
-		}
+		r.count(n, local, 1)
 	}
 	node.mu.Unlock()
 	r.generation.Add(1)
@@ -122,19 +123,49 @@ func (r *router) remove(o *sub) {
 			node.dropGroup(g)
 		}
 	}
-	count := &node.global
-	if local {
-		count = &node.local
-	}
-	if *count--; *count == 0 {
-		r.row(o.Filter, false)
-	}
-	empty := node.local+node.global == 0
+	r.count(o, local, -1)
+	empty := node.foreign() && node.far == 0
 	node.mu.Unlock()
 	if empty {
 		r.trie.Delete(node.filter)
 	}
 	r.generation.Add(1)
+}
+
+// count notes that u has come, d = 1, or goes, d = -1: in the table of routes and, for other nodes, in the routes of this one.
+// r.mu and node.mu are held.
+func (r *router) count(u *sub, local bool, d int32) {
+	node := u.node
+	before := node.foreign() && node.far > 0
+	switch {
+	case u.s.link != nil:
+		node.far += d
+	case local:
+		if node.local += d; node.local == max(d, 0) {
+			r.row(u.Filter, d > 0)
+		}
+	default:
+		if node.global += d; node.global == max(d, 0) {
+			r.row(u.Filter, d > 0)
+		}
+	}
+	if here := u.counter(); here != nil {
+		if *here += d; *here == max(d, 0) {
+			r.links.noteRoute(u.name, d > 0)
+		}
+	}
+	if after := node.foreign() && node.far > 0; after && !before {
+		r.foreign++
+	} else if before && !after {
+		r.foreign--
+	}
+}
+
+// topics is how many filters clients have subscribed to, without $local/.
+func (r *router) topics() int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return int64(r.trie.Len() - r.foreign)
 }
 
 // delivery is one session of a match result, with what its matching subscriptions come to.
@@ -151,16 +182,16 @@ type delivery struct {
 // match fills en with the current subscriptions of its topic.
 func (r *router) match(b *Batch, en *topicEntry) {
 	en.generation = r.generation.Load()
-	clear(en.deliveries)
-	clear(en.groups)
-	en.deliveries, en.groups = en.deliveries[:0], en.groups[:0]
+	en.empty()
 	b.name = append(b.name[:0], en.topic...)
 	nodes := r.trie.Match(b.name, b.nodes[:0])
 	several := len(nodes) > 1
 	for _, node := range nodes {
 		node.mu.Lock()
 		for _, u := range node.subs {
-			if several {
+			if u.s.link != nil || en.crossed && !crosses(u.Filter) {
+				en.far(u)
+			} else if several {
 				b.overlap(en, u)
 			} else {
 				en.deliveries = append(en.deliveries, u.delivery())

@@ -77,6 +77,7 @@ func (e *Engine) Advance(now time.Time) {
 		e.sweeps.Add(1)
 	}
 	e.runDelayed(t)
+	e.tickLinks(t)
 	e.release()
 	e.sysTick(t)
 	e.runPumps(maxPumps)

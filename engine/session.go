@@ -17,6 +17,7 @@ type Session struct {
 	createdAt   int64
 	timer       timer
 	conn        atomic.Pointer[Conn] // changed with registry.mu and mu held
+	link        *linkSession         // of another node; nil for clients
 	kept        atomic.Pointer[kept] // what the store has of it; nil for a session that ends with its connection; changed with mu held
 	delivered   atomic.Int64
 	username    string // these three as of the last connection; guarded by registry.mu
@@ -79,7 +80,9 @@ func (s *Session) enqueue(b *Batch, sl slot, z *Zone) bool {
 	s.queue.push(priority, sl)
 	s.enqueued++
 	s.noteExpiry(b, sl.m)
-	if !s.alarmed {
+	if s.link != nil {
+		s.limitLink(b)
+	} else if !s.alarmed {
 		s.alarm(b, z)
 	}
 	return true
@@ -163,6 +166,10 @@ func (s *Session) dequeue() slot {
 // relaxed clears the alarm of a queue that has become short. s.mu is held.
 func (s *Session) relaxed(b *Batch, z *Zone) {
 	if !s.alarmed {
+		return
+	}
+	if s.link != nil {
+		s.relaxLink(b)
 		return
 	}
 	low := b.e.settings.Load().QueueLowMark
@@ -276,7 +283,7 @@ func (s *Session) resend(b *Batch, c *Conn, p *slot) bool {
 	} else {
 		k := &b.fed
 		k.begin(b, &p.m.Message, !p.m.uncounted())
-		k.sh = p.m
+		k.sh, k.group = p.m, p.group
 		out := c.write(b, k, p.ids, p.qos, p.flags&slotRetain != 0, p.id, p.flags&slotSent != 0)
 		k.sh = nil
 		switch out {

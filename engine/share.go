@@ -12,6 +12,7 @@ type shareGroup struct {
 	members []*sub
 	next    uint32 // of round robin
 	sticky  *sub
+	here    int32 // members that other nodes are told of
 }
 
 // groupOf gives the group of that name and makes it if need be. n.mu is held.
@@ -40,8 +41,9 @@ var shareSeed = maphash.MakeSeed()
 const maxShareScan = 256
 
 // pick chooses a member for a message from that publisher, other than not: a connected one if there is any, else one whose
-// session queues. nil if there is none.
-func (g *shareGroup) pick(b *Batch, strategy SharedStrategy, from string, not *Session) *sub {
+// session queues. here leaves other nodes out, and what does not get
+// messages of theirs. nil if there is none.
+func (g *shareGroup) pick(b *Batch, strategy SharedStrategy, from string, not *Session, here bool) *sub {
 	g.node.mu.Lock()
 	defer g.node.mu.Unlock()
 	n := len(g.members)
@@ -56,7 +58,7 @@ func (g *shareGroup) pick(b *Batch, strategy SharedStrategy, from string, not *S
 	case SharedHash:
 		start = int(maphash.String(shareSeed, from) % uint64(n))
 	case SharedSticky:
-		if g.sticky != nil && g.sticky.s != not && g.sticky.s.conn.Load() != nil {
+		if g.sticky != nil && g.sticky.s != not && g.sticky.s.conn.Load() != nil && !(here && g.sticky.counter() == nil) {
 			return g.sticky
 		}
 		start = int(b.random() % uint32(n))
@@ -66,7 +68,7 @@ func (g *shareGroup) pick(b *Batch, strategy SharedStrategy, from string, not *S
 	var offline *sub
 	for i := range min(n, maxShareScan) {
 		m := g.members[(start+i)%n]
-		if m.s == not {
+		if m.s == not || here && m.counter() == nil {
 			continue
 		}
 		if m.s.conn.Load() != nil {

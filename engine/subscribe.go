@@ -108,7 +108,12 @@ func (c *Conn) handleSubscribe(b *Batch, flags byte, body []byte) Next {
 	ack := packet.Suback{PacketID: p.PacketID} // [MQTT-3.8.4-2]
 	failed, denied := false, false
 	for _, f := range p.Filters { // [MQTT-3.8.4-5] [MQTT-3.8.4-6]
-		code := c.subscribe(b, f, p.SubscriptionID)
+		var code packet.ReasonCode
+		if c.link != nil {
+			code = c.subscribeLink(b, f)
+		} else {
+			code = c.subscribe(b, f, p.SubscriptionID)
+		}
 		failed = failed || code.Failed()
 		denied = denied || code == packet.NotAuthorized
 		if c.version == packet.V31 && code.Failed() { // 3.1 has no way to say it
@@ -127,8 +132,12 @@ func (c *Conn) handleSubscribe(b *Batch, flags byte, body []byte) Next {
 	if c.tooLarge(answer) { // one code for each filter, and nothing to leave out
 		return c.fail(b, packet.PacketTooLarge)
 	}
+	w := wait{at: b.staged, kind: packet.TypeSuback}
+	if c.link == nil { // a publish on any node arrives from then on
+		w.know = b.e.routeVersion()
+	}
 	c.mu.Lock()
-	c.queueWait(b, wait{at: b.staged, kind: packet.TypeSuback}, answer) // [MQTT-3.8.4-1]
+	c.queueWait(b, w, answer) // [MQTT-3.8.4-1]
 	waits := c.wait != nil
 	c.mu.Unlock()
 	b.counts[PacketsSuback]++
@@ -221,11 +230,15 @@ func (e *Engine) addSub(b *Batch, s *Session, x Subscription) (existed bool, cod
 	}
 	old := s.subs.get(name)
 	existed = old != nil
+	if s.link != nil && existed && old.Subscription == x {
+		s.subMu.Unlock()
+		return true, packet.Success
+	}
 	if store := e.durable.store; store != nil && store.Err() != nil && s.kept.Load() != nil && !(existed && old.Subscription == x) {
 		s.subMu.Unlock()
 		return false, packet.QuotaExceeded
 	}
-	if !existed {
+	if !existed && s.link == nil {
 		z := s.policy()
 		limit := e.settings.Load().MaxSubscriptions
 		if z.MaxSubscriptions > 0 && int(s.subs.len.Load()) >= z.MaxSubscriptions ||
@@ -242,13 +255,13 @@ func (e *Engine) addSub(b *Batch, s *Session, x Subscription) (existed bool, cod
 	e.router.insert(u, old) // [MQTT-3.8.4-4]
 	s.subs.put(u)
 	if !existed {
-		e.gauges.subscriptions.add(1)
-		if x.Share != "" {
-			e.gauges.shared.add(1)
-		}
+		e.gaugeSub(u, 1)
 		e.gaugeRoutes()
 	}
 	s.subMu.Unlock()
+	if s.link != nil {
+		return existed, packet.Success
+	}
 
 	// [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11]
 	if x.Share == "" && (x.RetainHandling == packet.RetainSend || x.RetainHandling == packet.RetainSendIfNew && !existed) &&
@@ -274,7 +287,7 @@ func (e *Engine) weighSubs(s *Session) {
 
 // gaugeRoutes renews the gauges of filters and rows.
 func (e *Engine) gaugeRoutes() {
-	e.gauges.topics.set(int64(e.router.trie.Len()))
+	e.gauges.topics.set(e.router.topics())
 	e.gauges.routes.set(e.router.rowCount())
 }
 
@@ -282,11 +295,20 @@ func (e *Engine) gaugeRoutes() {
 func (e *Engine) dropSub(s *Session, u *sub) {
 	e.router.remove(u)
 	s.subs.remove(u.name)
-	e.gauges.subscriptions.add(-1)
-	if u.Share != "" {
-		e.gauges.shared.add(-1)
-	}
+	e.gaugeSub(u, -1)
 	e.gaugeRoutes()
+}
+
+// gaugeSub counts u, which has come, d = 1, or gone, d = -1. s.subMu is held.
+func (e *Engine) gaugeSub(u *sub, d int64) {
+	if k := u.s.link; k != nil {
+		k.routes.change(u.name, d > 0)
+		return
+	}
+	e.gauges.subscriptions.add(d)
+	if u.Share != "" {
+		e.gauges.shared.add(d)
+	}
 }
 
 // cutSub takes back the subscription of that name. The caller calls weighSubs afterwards.
@@ -313,6 +335,9 @@ func (e *Engine) cutSub(b *Batch, s *Session, name string) bool {
 		}
 	}
 	s.mu.Unlock()
+	if s.link != nil {
+		return true
+	}
 	for _, h := range e.hooks.Load().sessionUnsubscribed {
 		h(s.clientID, name)
 	}
@@ -331,7 +356,12 @@ func (c *Conn) handleUnsubscribe(b *Batch, flags byte, body []byte) Next {
 	ack := packet.Unsuback{PacketID: p.PacketID} // [MQTT-3.10.4-5]
 	failed := false
 	for _, filter := range p.Filters { // [MQTT-3.10.4-6]
-		code := c.unsubscribe(b, filter)
+		var code packet.ReasonCode
+		if c.link != nil {
+			code = c.unsubscribeLink(b, filter)
+		} else {
+			code = c.unsubscribe(b, filter)
+		}
 		failed = failed || code.Failed()
 		ack.Codes = append(ack.Codes, code) // [MQTT-3.11.3-1]
 	}

@@ -65,6 +65,9 @@ func (e *Engine) traceList() []*trace {
 
 // note keeps an event for those who trace it until settle tells them.
 func (c *Conn) note(b *Batch, ev TraceEvent) {
+	if c.link != nil {
+		return
+	}
 	for _, t := range b.e.traceList() {
 		f := &t.filter
 		if f.ClientID != "" && f.ClientID != ev.ClientID || f.Topic != "" && (ev.Type != packet.TypePublish || !topic.Match(f.Topic, ev.Topic)) {

@@ -78,6 +78,7 @@ func (n *Node) openCluster(cfg *config.Config) error {
 	if err != nil {
 		return listenError("cluster", listen, err)
 	}
+	n.cluster.Handle(cluster.Link, n.acceptLink)
 	return nil
 }
 

@@ -202,6 +202,9 @@ func (n *Node) start(ctx, background context.Context, storeOptions func(*store.O
 	close(n.serving)
 	n.background.Go(func() { n.monitor.run(background) })
 	n.background.Go(func() { n.followMetadata(background) })
+	if n.cluster != nil {
+		n.background.Go(func() { n.runLinks(background) })
+	}
 	return nil
 }
 
@@ -249,6 +252,8 @@ func (n *Node) startEngine() error {
 	case err != nil:
 		return &StartError{What: "configuration", Err: err, Code: ExitConfig}
 	}
+	n.engine.SetLinkQueue(cfg.Bytes("cluster.link.max_queue_bytes"))
+	n.engine.SetLinkPatience(cfg.Duration("cluster.link.suback_wait"))
 	if n.cluster != nil {
 		n.cluster.SetAlarms(n.engine.Alarms())
 	}

@@ -156,7 +156,7 @@ func (c *client) want(t *testing.T, topic, payload string) {
 // itself.
 func (c *client) wantNothing(t *testing.T, what string) {
 	t.Helper()
-	fence := "fence/" + t.Name()
+	fence := fmt.Sprintf("fence/%s/%p", t.Name(), c)
 	c.subscribe(t, fence, 1)
 	c.publish(t, fence, 1, false, "fence")
 	select {

@@ -44,8 +44,19 @@ var largeBuffers = sync.Pool{New: func() any { return new([streamLarge]byte) }}
 
 // stream lets a connection in and starts its goroutine.
 func (d *Driver) stream(l *Listener, c *carrier, info engine.ConnInfo) error {
-	s := &stream{d: d, nc: c.conn(), codec: c.codec, rest: c.rest, wakeup: make(chan struct{}, 1), written: make(chan struct{})}
-	conn, err := l.admit(info, s)
+	return d.run(&stream{nc: c.conn(), codec: c.codec, rest: c.rest}, info, l.admit)
+}
+
+// Carry drives a connection that somebody else has made, who has read nothing
+// of it that is not in first. The driver closes nc at its end; after an error
+// that is the caller's to do.
+func (d *Driver) Carry(nc net.Conn, first []byte, info engine.ConnInfo, accept AcceptFunc) error {
+	return d.run(&stream{nc: nc, rest: first}, info, accept)
+}
+
+func (d *Driver) run(s *stream, info engine.ConnInfo, accept AcceptFunc) error {
+	s.d, s.wakeup, s.written = d, make(chan struct{}, 1), make(chan struct{})
+	conn, err := accept(info, s)
 	if err != nil {
 		return err
 	}

@@ -35,9 +35,9 @@ func freePort(t *testing.T) string {
 	return ""
 }
 
-// trio starts one cluster of three nodes in this process. The third speaks the
+// threeNodes starts one cluster of three nodes in this process. The third speaks the
 // other dialect of v3.
-func trio(t *testing.T) []*node.Node {
+func threeNodes(t *testing.T) []*node.Node {
 	t.Helper()
 	nodes, errs := make([]*node.Node, 3), make([]error, 3)
 	var seeds, listen []string
@@ -165,7 +165,7 @@ func column(r reply, member string) (out []string) {
 // TestListsOfACluster asks each of three nodes for what the others have, in both
 // versions and dialects, and asks on when one of them is gone.
 func TestListsOfACluster(t *testing.T) {
-	nodes := trio(t)
+	nodes := threeNodes(t)
 	clients := map[*node.Node][]string{nodes[0]: {"a1", "a2", "a3"}, nodes[1]: {"b1", "b2"}, nodes[2]: {"c1", "c2", "c3", "c4"}}
 	all := slices.Concat(clients[nodes[0]], clients[nodes[1]], clients[nodes[2]])
 	connected := map[string]*client{}

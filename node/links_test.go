@@ -16,8 +16,8 @@ import (
 	"github.com/lacewing-mqtt/lacewing/node"
 )
 
-// trio is three nodes of one cluster.
-type trio struct {
+// mesh is three nodes of one cluster.
+type mesh struct {
 	t        *testing.T
 	settings [3]map[string]string
 	nodes    [3]*node.Node
@@ -37,9 +37,9 @@ func clusterPort(t *testing.T) int {
 	return 0
 }
 
-func newTrio(t *testing.T) *trio {
+func newMesh(t *testing.T) *mesh {
 	t.Helper()
-	c := &trio{t: t}
+	c := &mesh{t: t}
 	var seeds []string
 	for i := range c.settings {
 		listen := fmt.Sprint("127.0.0.1:", clusterPort(t))
@@ -70,7 +70,7 @@ func newTrio(t *testing.T) *trio {
 }
 
 // linked waits until these nodes have links to each other.
-func (c *trio) linked(which ...int) {
+func (c *mesh) linked(which ...int) {
 	c.t.Helper()
 	for _, i := range which {
 		up := 0
@@ -98,7 +98,7 @@ func within(t *testing.T, patience time.Duration, what string, ok func() bool) {
 
 // A message that any node takes reaches the subscribers of all.
 func TestLinks(t *testing.T) {
-	c := newTrio(t)
+	c := newMesh(t)
 	var subs, pubs [3]*client
 	for i, n := range c.nodes {
 		subs[i], pubs[i] = connect(t, n, fmt.Sprint("s", i)), connect(t, n, fmt.Sprint("p", i))
@@ -209,7 +209,7 @@ func TestLinks(t *testing.T) {
 
 // What a node misses while it is away waits for it, and it is not told of what nobody there wants.
 func TestLinkToNodeThatIsAway(t *testing.T) {
-	c := newTrio(t)
+	c := newMesh(t)
 	durable := func(o *mqtt.ClientOptions) { o.SetCleanSession(false) }
 	s := connect(t, c.nodes[2], "s", durable)
 	s.subscribe(t, "d/#", 2)

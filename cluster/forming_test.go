@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -202,7 +203,13 @@ func TestForceLeaveAndRecover(t *testing.T) {
 	f.start(f.boxes...)
 	f.agree(3, f.boxes...)
 	a, b, c := f.boxes[0], f.boxes[1], f.boxes[2]
+	begin := time.Now()
 	f.addUser(a, "kept")
+	// Alone, it will know its users by what its disk says is committed, which follows once a second.
+	f.poll("its disk knows the users", 20*time.Second, func() bool {
+		mark, err := os.Stat(filepath.Join(c.dir, "raft", "committed"))
+		return err == nil && mark.ModTime().After(begin)
+	})
 	if r, err := a.call("DELETE", "/api/node/cluster/members/"+c.name, nil); err != nil || r.status != 409 {
 		t.Errorf("force-leave of a node that runs: %v %d %s", err, r.status, r.body)
 	}

@@ -187,10 +187,3 @@ func (c *Cluster) find(ctx context.Context, address string) (api.PeerState, erro
 	c.heard(peer)
 	return c.stateOf(ctx, peer.ID)
 }
-
-// NodeInfo asks a member for what the lists of nodes show.
-func (c *Cluster) NodeInfo(ctx context.Context, id string) (api.PeerNode, error) {
-	var n api.PeerNode
-	err := c.call(id, &n, func(cl *api.APIClient) (*http.Response, error) { return cl.PeerNode(ctx) })
-	return n, err
-}

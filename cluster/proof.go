@@ -184,17 +184,22 @@ func readHello(r io.Reader) (raw []byte, h Hello, err error) {
 	return raw, h, json.Unmarshal(raw, &h)
 }
 
-// greet is the dialer's side. The connection is not closed on errors.
-func greet(conn net.Conn, cookie []byte, own Hello, patience time.Duration) (Hello, error) {
+// prepare gives a new connection its deadline, ends the TLS handshake where there is one, and gives what ties the proof to it.
+func prepare(conn net.Conn, patience time.Duration) (tie []byte, err error) {
 	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
-		return Hello{}, err
+		return nil, err
 	}
 	if t, ok := conn.(*tls.Conn); ok {
 		if err := t.Handshake(); err != nil {
-			return Hello{}, err
+			return nil, err
 		}
 	}
-	tie, err := tied(conn)
+	return tied(conn)
+}
+
+// greet is the dialer's side. The connection is not closed on errors.
+func greet(conn net.Conn, cookie []byte, own Hello, patience time.Duration) (Hello, error) {
+	tie, err := prepare(conn, patience)
 	if err != nil {
 		return Hello{}, err
 	}
@@ -259,15 +264,7 @@ func judge(own, peer Hello) Verdict {
 
 // receive is the listener's side. serves says whether a purpose is served.
 func receive(conn net.Conn, cookie []byte, own Hello, serves func(Purpose) bool, patience time.Duration) (Hello, error) {
-	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
-		return Hello{}, err
-	}
-	if t, ok := conn.(*tls.Conn); ok {
-		if err := t.Handshake(); err != nil {
-			return Hello{}, err
-		}
-	}
-	tie, err := tied(conn)
+	tie, err := prepare(conn, patience)
 	if err != nil {
 		return Hello{}, err
 	}

@@ -139,23 +139,30 @@ func (s *Session) letGo(b *Batch) {
 	du := &b.e.durable
 	d.dropBarriers()
 	forget := func(p *slot) {
-		if p.seq == 0 || p.state == slotFree {
-			return
-		}
 		du.live.Add(-sizeDelivery)
 		if p.m != nil {
 			du.forget(p.m)
 		}
 		p.seq = 0
 	}
-	for i := range s.window.n {
-		forget(s.window.at(i))
-	}
-	s.queue.each(forget)
+	s.eachStored(forget)
 	s.kept.Store(nil)
 	du.live.Add(-sizeSession - d.subs)
 	b.stage(du.store.EndSession(d.number))
 	du.ended(s)
+}
+
+// eachStored calls f for every delivery of s that the store has. s.mu is held.
+func (s *Session) eachStored(f func(*slot)) {
+	stored := func(p *slot) {
+		if p.seq != 0 && p.state != slotFree {
+			f(p)
+		}
+	}
+	for i := range s.window.n {
+		stored(s.window.at(i))
+	}
+	s.queue.each(stored)
 }
 
 // putSub stages a subscription of s that takes the place of old, nil for none. s.subMu is held.
@@ -252,8 +259,7 @@ func (s *Session) endDelivery(b *Batch, seq uint64, m *shared) {
 		du.forget(m)
 	}
 	if i, ok := d.barrierOf(seq); ok {
-		d.barriers[i].m.release()
-		d.barriers = slices.Delete(d.barriers, i, i+1)
+		d.lift(i)
 	}
 }
 
@@ -280,6 +286,14 @@ func (d *kept) barrierOf(seq uint64) (int, bool) {
 	return slices.BinarySearchFunc(d.barriers, seq, func(g barrier, seq uint64) int { return cmp.Compare(g.seq, seq) })
 }
 
+// lift takes the i-th barrier away.
+func (d *kept) lift(i int) {
+	d.barriers[i].m.release()
+	if d.barriers = slices.Delete(d.barriers, i, i+1); len(d.barriers) == 0 {
+		d.barriers = nil
+	}
+}
+
 func (d *kept) dropBarriers() {
 	for i := range d.barriers {
 		d.barriers[i].m.release()
@@ -303,10 +317,7 @@ func (s *Session) mayBegin(b *Batch, seq uint64) bool {
 		b.e.listGated(s, d)
 		return false
 	}
-	g.m.release()
-	if d.barriers = slices.Delete(d.barriers, i, i+1); len(d.barriers) == 0 {
-		d.barriers = nil
-	}
+	d.lift(i)
 	return true
 }
 

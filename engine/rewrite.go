@@ -100,19 +100,7 @@ func (s *Session) rewrite(b *Batch, d *kept, before Position) bool {
 		return true
 	}
 	open := false
-	each := func(f func(*slot)) {
-		for i := range s.window.n {
-			if p := s.window.at(i); p.seq != 0 && p.state != slotFree {
-				f(p)
-			}
-		}
-		s.queue.each(func(p *slot) {
-			if p.seq != 0 {
-				f(p)
-			}
-		})
-	}
-	each(func(p *slot) { open = open || p.m != nil && p.m.end.Load() == 0 })
+	s.eachStored(func(p *slot) { open = open || p.m != nil && p.m.end.Load() == 0 })
 	if open {
 		return false
 	}
@@ -124,7 +112,7 @@ func (s *Session) rewrite(b *Batch, d *kept, before Position) bool {
 	for id, at := range s.rel {
 		du.store.PutRelease(d.number, id, at)
 	}
-	each(func(p *slot) {
+	s.eachStored(func(p *slot) {
 		if p.m != nil {
 			if Position(p.m.at.Load()) <= before {
 				e.putMessage(b, p.m, false)

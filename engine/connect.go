@@ -20,6 +20,7 @@ type handshake struct {
 	exchange AuthExchange
 	data     []byte                   // authentication data of a CONNACK
 	work     func() func(*Batch) Next // what handOver was given, until it is started
+	claim    Fence                    // that the registry has to be told about; zero: none
 }
 
 // dispatchEarly handles a packet before CONNACK.
@@ -297,7 +298,7 @@ func (c *Conn) refuse(b *Batch, code packet.ReasonCode) Next {
 	return Stop
 }
 
-// admit lets the client in: session, CONNACK, hooks, and what its session has for it.
+// admit prepares the connection of a client that may come in. In a cluster its identifier is claimed first.
 func (c *Conn) admit(b *Batch, hs *handshake, d Decision) Next {
 	e, z, p, r := b.e, c.zone.load(), &hs.connect, &hs.req
 	if d.ClientID != "" {
@@ -336,7 +337,17 @@ func (c *Conn) admit(b *Batch, hs *handshake, d Decision) Next {
 		}
 	}
 
+	if c.link == nil && e.homes.registry.Load() != nil {
+		return c.claimHome(b, hs)
+	}
+	return c.enter(b, hs)
+}
+
+// enter lets the client in: session, CONNACK, hooks, and what its session has for it.
+func (c *Conn) enter(b *Batch, hs *handshake) Next {
+	e, z := b.e, c.zone.load()
 	o, code := e.open(b, c, hs)
+	c.settle(b, hs, code == packet.Success)
 	if code != packet.Success {
 		if c.ended.Load() {
 			return Stop

@@ -112,20 +112,10 @@ func (s *Session) record(d *kept) *StoredSession {
 	r := &StoredSession{
 		ClientID: s.clientID, Username: s.username, HasUsername: s.hasUsername, CleanStart: s.cleanStart, Zone: s.zone.Load().name,
 		CreatedAt: s.createdAt, Expiry: s.expiry, ExpireAt: s.expireAt, Connected: c != nil, Seq: d.seq, Begun: d.begun, WillAt: s.willAt,
+		Fence: s.fence,
 	}
-	w := s.will
-	if c != nil {
-		c.mu.Lock()
-		w = c.will
-		c.mu.Unlock()
-	}
-	if w == nil {
-		return r
-	}
-	r.Will = &StoredWill{Message: w.m, Delay: w.delay, Author: w.info}
-	if w.info == nil && c != nil && s.e.asksRules() {
-		info := c.describe()
-		r.Will.Author = &info
+	if w, author := s.willOf(); w != nil {
+		r.Will = &StoredWill{Message: w.m, Delay: w.delay, Author: author}
 	}
 	return r
 }

@@ -24,6 +24,9 @@ func (c *Conn) end(b *Batch, x ending) {
 	if !x.noWill {
 		c.signWill(e)
 	}
+	c.mu.Lock()
+	hadWill := c.will != nil
+	c.mu.Unlock()
 	s, mine, over, w := e.leave(b, c, x)
 
 	c.mu.Lock()
@@ -60,6 +63,9 @@ func (c *Conn) end(b *Batch, x ending) {
 		if mine && !over {
 			e.renew(b, s)
 		}
+	}
+	if hadWill && mine && !over {
+		e.tellHome(s)
 	}
 	if told {
 		c.tellDisconnected(x.reason)

@@ -70,6 +70,7 @@ type Engine struct {
 	delayed              delayed
 	durable              durability
 	links                links
+	homes                homes
 	listeners            listenerTable
 	wheel                wheel
 	alarms               Alarms

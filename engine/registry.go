@@ -137,6 +137,9 @@ func (e *Engine) open(b *Batch, c *Conn, hs *handshake) (o opened, code packet.R
 	s.mu.Lock()
 	s.zone.Store(c.zone)
 	s.username, s.hasUsername, s.cleanStart = hs.req.Username, hs.req.HasUsername, hs.connect.CleanStart
+	if hs.claim != (Fence{}) {
+		s.fence = hs.claim
+	}
 	s.expiry = c.expiry
 	s.conn.Store(c)
 	s.attached()
@@ -289,6 +292,7 @@ func (e *Engine) terminate(b *Batch, s *Session, reason string) {
 		}
 		return
 	}
+	e.forgetHome(s)
 	for _, h := range e.hooks.Load().sessionTerminated {
 		h(s.clientID, reason)
 	}

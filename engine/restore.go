@@ -94,7 +94,7 @@ func (r *restoring) session(x *StoredSession) {
 	}
 	s := &Session{
 		e: e, clientID: x.ClientID, createdAt: x.CreatedAt, username: x.Username, hasUsername: x.HasUsername, cleanStart: x.CleanStart,
-		expiry: x.Expiry, expireAt: x.ExpireAt,
+		expiry: x.Expiry, expireAt: x.ExpireAt, fence: x.Fence,
 	}
 	if isLinkID(x.ClientID) {
 		s.link, zone, r.links = &linkSession{}, e.links.zone, true

@@ -23,6 +23,7 @@ type Session struct {
 	username    string // these three as of the last connection; guarded by registry.mu
 	hasUsername bool
 	cleanStart  bool
+	fence       Fence // of the claim to the client id; zero: there was none. Changed with registry.mu and mu held
 
 	mu       sync.Mutex
 	dead     bool // ended: takes nothing any more
@@ -416,5 +417,6 @@ func (s *Session) fire(b *Batch) {
 	if w != nil {
 		b.e.publishWill(b, s, w)
 		b.e.renew(b, s) // not before: a crash between the two repeats the will, and does not lose it
+		b.e.tellHome(s)
 	}
 }

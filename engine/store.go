@@ -123,6 +123,8 @@ type StoredSession struct {
 	Will        *StoredWill
 	WillAt      int64 // when Will is due; 0 while a client is connected
 
+	Fence Fence // of the last claim to the client id; zero: there was none
+
 	Begun         uint64 // deliveries up to this number have gone out
 	Subscriptions []Subscription
 	Deliveries    []StoredDelivery // by ascending Seq

@@ -16,7 +16,7 @@ func everyRecord() [][]byte {
 	m := engine.Message{Topic: "t", Payload: []byte("p"), QoS: 2, Retain: true, HasExpiry: true, Expiry: 9, From: "f", Username: "u", Properties: []byte{1}}
 	return [][]byte{
 		appendSession(nil, 1, &engine.StoredSession{
-			ClientID: "c", Username: "u", HasUsername: true, Zone: "z", Expiry: 7, Seq: 300, Begun: 200,
+			ClientID: "c", Username: "u", HasUsername: true, Zone: "z", Expiry: 7, Fence: engine.Fence{Epoch: 300, Count: 1}, Seq: 300, Begun: 200,
 			Will: &engine.StoredWill{Message: m, Delay: 5, Author: &engine.ClientInfo{ClientID: "c", KeepAlive: 60, ProtoVer: 5}},
 		}),
 		appendUint([]byte{byte(kindSessionEnd)}, 1),

@@ -61,6 +61,7 @@ const (
 	sessionConnected   = 1 << 2
 	sessionWill        = 1 << 3
 	sessionAuthor      = 1 << 4
+	sessionFence       = 1 << 5
 
 	authorHasUsername = 1 << 0
 	authorCleanStart  = 1 << 1
@@ -103,7 +104,8 @@ func timeOf(n int64) time.Time {
 
 func appendSession(b []byte, session uint64, s *engine.StoredSession) []byte {
 	b = appendUint(append(b, byte(kindSession)), session)
-	flags := bit(s.HasUsername, sessionHasUsername) | bit(s.CleanStart, sessionCleanStart) | bit(s.Connected, sessionConnected)
+	flags := bit(s.HasUsername, sessionHasUsername) | bit(s.CleanStart, sessionCleanStart) | bit(s.Connected, sessionConnected) |
+		bit(s.Fence != engine.Fence{}, sessionFence)
 	if s.Will != nil {
 		flags |= sessionWill | bit(s.Will.Author != nil, sessionAuthor)
 	}
@@ -116,6 +118,9 @@ func appendSession(b []byte, session uint64, s *engine.StoredSession) []byte {
 		if s.Will.Author != nil {
 			b = appendAuthor(b, s.Will.Author)
 		}
+	}
+	if flags&sessionFence != 0 {
+		b = appendUint(appendUint(b, s.Fence.Epoch), s.Fence.Count)
 	}
 	return b
 }
@@ -396,7 +401,7 @@ func (c *cursor) subscription() engine.Subscription {
 
 func (c *cursor) session() *engine.StoredSession {
 	flags := c.byte()
-	c.must(flags < 1<<5 && (flags&sessionAuthor == 0 || flags&sessionWill != 0))
+	c.must(flags < 1<<6 && (flags&sessionAuthor == 0 || flags&sessionWill != 0))
 	s := &engine.StoredSession{
 		HasUsername: flags&sessionHasUsername != 0, CleanStart: flags&sessionCleanStart != 0, Connected: flags&sessionConnected != 0,
 	}
@@ -413,6 +418,10 @@ func (c *cursor) session() *engine.StoredSession {
 		if flags&sessionAuthor != 0 {
 			s.Will.Author = c.author()
 		}
+	}
+	if flags&sessionFence != 0 {
+		s.Fence = engine.Fence{Epoch: c.uint(), Count: c.uint()}
+		c.must(s.Fence != engine.Fence{})
 	}
 	return s
 }

@@ -398,7 +398,7 @@ func everyField(w *world) {
 	will.At = time.Time{}
 	w.putSession(1<<40, engine.StoredSession{
 		ClientID: "client", Username: "user", HasUsername: true, CleanStart: true, Zone: "zone", CreatedAt: -1, Expiry: 0xFFFFFFFF,
-		ExpireAt: 1 << 60, Connected: true, Seq: 12, WillAt: 5, Begun: 11,
+		ExpireAt: 1 << 60, Connected: true, Seq: 12, WillAt: 5, Begun: 11, Fence: engine.Fence{Epoch: 3, Count: 1 << 40},
 		Will: &engine.StoredWill{Message: will, Delay: 0xFFFFFFFF, Author: &engine.ClientInfo{
 			ClientID: "client", Username: "user", HasUsername: true, CleanStart: true, Peer: netip.MustParseAddrPort("127.0.0.1:5"),
 			Local: netip.MustParseAddrPort("[fe80::1%lo]:6"), ProtoName: "MQTT", ProtoVer: packet.V5, KeepAlive: 60, ConnectedAt: at,

@@ -283,7 +283,7 @@ func (d *Disk) Close() error {
 			d.tasks.Wait()
 			d.lazy.Stop()
 		} else if d.file != nil {
-			d.closeFile()
+			_ = d.file.Close() // nothing was written
 		}
 		err := d.Err()
 		if err != nil && !errors.Is(err, engine.ErrStoreFull) {

@@ -46,11 +46,14 @@ func (c *Conn) handlePublish(b *Batch, flags byte, body []byte) Next {
 		name = b.name
 	}
 	en := b.lookup(name)
+	if c.mountpoint == "" {
+		p.Known = en.topic
+	}
 	s := c.session
 	m := &b.msg
 	*m = Message{
 		Topic: en.topic, Payload: p.Payload, QoS: p.QoS, Retain: p.Retain, Dup: p.Dup, From: s.clientID,
-		Username: c.username, HasUsername: c.hasUsername, At: time.Unix(0, b.now),
+		Username: c.username, HasUsername: c.hasUsername, At: b.at,
 		HasExpiry: p.HasExpiry, Expiry: p.Expiry, Properties: p.Properties,
 	}
 	if b.e.traces.Load() != nil {

@@ -510,6 +510,7 @@ func (d *Disk) publish() {
 	if uint64(p) > d.committed.Load() {
 		d.count(d.kept[:d.written])
 		d.committed.Store(uint64(p))
+		d.o.FailPoint("committed")
 		d.client.Progress()
 	}
 	d.mu.Lock()

@@ -207,6 +207,7 @@ func (c *Conn) parse(b *Batch, p []byte) Next {
 		if next != ReadOn {
 			if next == Hold { // what follows waits for the handshake
 				c.tail = append(append([]byte(nil), tail[size:]...), p...)
+				return c.launch(b)
 			}
 			return next
 		}
@@ -229,6 +230,7 @@ func (c *Conn) parse(b *Batch, p []byte) Next {
 		if next := c.packet(b, h, p[n:size]); next != ReadOn {
 			if next == Hold {
 				c.tail = append([]byte(nil), p[size:]...)
+				return c.launch(b)
 			}
 			return next
 		}

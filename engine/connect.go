@@ -18,7 +18,8 @@ type handshake struct {
 	req      ConnectRequest
 	assigned bool // the broker made the client id up
 	exchange AuthExchange
-	data     []byte // authentication data of a CONNACK
+	data     []byte                   // authentication data of a CONNACK
+	work     func() func(*Batch) Next // what handOver was given, until it is started
 }
 
 // dispatchEarly handles a packet before CONNACK.
@@ -187,11 +188,26 @@ func (c *Conn) authenticate(b *Batch, hs *handshake) Next {
 // handOver runs work, which may block, on a goroutine of its own while the connection is held, and then what work returned
 // and the input that has come meanwhile.
 func (c *Conn) handOver(b *Batch, work func() func(*Batch) Next) Next {
-	e := b.e
+	if p := &c.hs.connect; p.Will != nil { // it lies in the read buffer
+		w := *p.Will
+		w.Payload, w.Properties = bytes.Clone(w.Payload), bytes.Clone(w.Properties)
+		p.Will = &w
+	}
+	c.hs.work = work
+	return Hold
+}
+
+// launch starts what handOver was given, once the input behind the packet in hand is in c.tail.
+func (c *Conn) launch(b *Batch) Next {
+	e, work := b.e, c.hs.work
+	c.hs.work = nil
 	if !e.workers.start(func() {
 		then := work()
 		b := e.borrow()
 		next := then(b)
+		if next == Hold {
+			next = c.launch(b)
+		}
 		for next == ReadOn && len(c.tail) > 0 {
 			before := len(c.tail)
 			if next = c.parse(b, nil); len(c.tail) == before {

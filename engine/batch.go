@@ -18,7 +18,6 @@ type Batch struct {
 	counts  [NumMetrics]int64 // of this round
 	swept   uint32            // Engine.sweeps when sweep ran last
 	now     int64             // ns since the epoch, read once a round; 0 between rounds
-	at      time.Time         // now
 	touched []*Conn           // have output that this Batch will write
 	urgent  []*Conn           // of these, those that have much
 	vec     [][]byte          // what Transport.Write gets
@@ -72,7 +71,6 @@ func (b *Batch) giveBack() {
 func (b *Batch) begin() {
 	if b.now == 0 {
 		b.now = b.e.time()
-		b.at = time.Unix(0, b.now)
 	}
 }
 

@@ -53,7 +53,7 @@ func (c *Conn) handlePublish(b *Batch, flags byte, body []byte) Next {
 	m := &b.msg
 	*m = Message{
 		Topic: en.topic, Payload: p.Payload, QoS: p.QoS, Retain: p.Retain, Dup: p.Dup, From: s.clientID,
-		Username: c.username, HasUsername: c.hasUsername, At: b.at,
+		Username: c.username, HasUsername: c.hasUsername, At: time.Unix(0, b.now),
 		HasExpiry: p.HasExpiry, Expiry: p.Expiry, Properties: p.Properties,
 	}
 	if b.e.traces.Load() != nil {

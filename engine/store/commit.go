@@ -374,10 +374,12 @@ func (d *Disk) seal() error {
 			return err
 		}
 	}
-	d.filled.trim()
-	d.filled, d.file = fullFile{d.file, d.off}, nil
+	d.setAside()
 	return nil
 }
+
+// setAside ends writing to the file, which was synced. It keeps its length until filled is trimmed.
+func (d *Disk) setAside() { d.filled, d.file = fullFile{d.file, d.off}, nil }
 
 // tell writes down what the cleaner wants to be known, and lazily up to where everything is on the medium.
 func (d *Disk) tell(now time.Time, final bool) error {
@@ -433,9 +435,8 @@ func (d *Disk) finish() error {
 	if err := d.promise(d.off); err != nil {
 		return err
 	}
-	last := fullFile{d.file, d.off}
-	d.file = nil
-	last.trim()
+	d.setAside()
+	d.filled.trim()
 	return nil
 }
 

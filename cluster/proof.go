@@ -50,7 +50,7 @@ const (
 // Level is that of the features this release knows; a node refuses to talk to
 // one below MinLevel.
 const (
-	Level    = 1
+	Level    = 2
 	MinLevel = 1
 )
 

@@ -62,6 +62,18 @@ func (s *Store) Members() []Member {
 	return out
 }
 
+// FeatureLevel is what all members know: the least level of their rows, 0
+// while the row of one is missing. What a level adds is not used below it.
+func (s *Store) FeatureLevel() int {
+	level := 0
+	for i, m := range s.Members() {
+		if i == 0 || m.Level < level {
+			level = m.Level
+		}
+	}
+	return level
+}
+
 // IsMember reports whether this node is in a cluster, be it one of its own.
 func (s *Store) IsMember() bool { return s.isServer(s.NodeID()) }
 

@@ -181,11 +181,12 @@ func (c *Conn) overfull(b *Batch) bool {
 // parse handles the packets in p, after what was left of the input before, and keeps what is left of p.
 func (c *Conn) parse(b *Batch, p []byte) Next {
 	for len(c.tail) > 0 {
-		size, next := c.frame(b, c.tail)
+		h, n, next := c.frame(b, c.tail)
+		size := n + h.Remaining
 		switch {
 		case next != ReadOn:
 			return next
-		case size == 0: // not even the fixed header
+		case n == 0: // not even the fixed header
 			if len(p) == 0 {
 				return ReadOn
 			}
@@ -193,16 +194,16 @@ func (c *Conn) parse(b *Batch, p []byte) Next {
 			p = p[1:]
 			continue
 		case size > len(c.tail):
-			n := min(size-len(c.tail), len(p))
-			c.tail = appendBuffer(c.tail, p[:n], size)
-			p = p[n:]
+			more := min(size-len(c.tail), len(p))
+			c.tail = appendBuffer(c.tail, p[:more], size)
+			p = p[more:]
 			if len(c.tail) < size {
 				return ReadOn
 			}
 		}
 		tail := c.tail
 		c.tail = nil
-		next = c.packet(b, tail[:size])
+		next = c.packet(b, h, tail[n:size])
 		if next != ReadOn {
 			if next == Hold { // what follows waits for the handshake
 				c.tail = append(append([]byte(nil), tail[size:]...), p...)
@@ -217,15 +218,16 @@ func (c *Conn) parse(b *Batch, p []byte) Next {
 		}
 	}
 	for len(p) > 0 {
-		size, next := c.frame(b, p)
+		h, n, next := c.frame(b, p)
 		if next != ReadOn {
 			return next
 		}
-		if size == 0 || size > len(p) {
+		size := n + h.Remaining
+		if n == 0 || size > len(p) {
 			c.tail = appendBuffer(nil, p, size)
 			return ReadOn
 		}
-		if next := c.packet(b, p[:size]); next != ReadOn {
+		if next := c.packet(b, h, p[n:size]); next != ReadOn {
 			if next == Hold {
 				c.tail = append([]byte(nil), p[size:]...)
 				return c.launch(b)
@@ -237,39 +239,34 @@ func (c *Conn) parse(b *Batch, p []byte) Next {
 	return ReadOn
 }
 
-// frame gives the length of the packet at the start of p, 0 if p ends before that is known.
-func (c *Conn) frame(b *Batch, p []byte) (size int, next Next) {
+// frame gives the fixed header of the packet at the start of p and its length, 0 if p ends within it.
+func (c *Conn) frame(b *Batch, p []byte) (h packet.Header, n int, next Next) {
 	if c.version == 0 && packet.Type(p[0]>>4) != packet.TypeConnect { // [MQTT-3.1.0-1]
 		c.end(b, ending{reason: ReasonProtocol})
-		return 0, Stop
+		return h, 0, Stop
 	}
 	h, n, err := packet.ParseHeader(c.version, p)
 	if err == packet.ErrIncomplete {
-		return 0, ReadOn
+		return packet.Header{}, 0, ReadOn
 	}
 	if err != nil {
-		return 0, c.fail(b, err)
+		return h, 0, c.fail(b, err)
 	}
-	size = n + h.Remaining
-	if limit := c.zone.load().MaxPacketSize; limit > 0 && size > limit { // [MQTT-3.2.2-15]
+	if limit := c.zone.load().MaxPacketSize; limit > 0 && n+h.Remaining > limit { // [MQTT-3.2.2-15]
 		c.end(b, ending{reason: ReasonTooLarge, code: packet.PacketTooLarge})
-		return 0, Stop
+		return h, 0, Stop
 	}
-	return size, ReadOn
+	return h, n, ReadOn
 }
 
 // packet handles one whole packet.
-func (c *Conn) packet(b *Batch, p []byte) Next {
-	h, n, err := packet.ParseHeader(c.version, p)
-	if err != nil {
-		return c.fail(b, err)
-	}
+func (c *Conn) packet(b *Batch, h packet.Header, body []byte) Next {
 	if c.ended.Load() {
 		return Stop
 	}
 	b.counts[PacketsReceived]++
 	b.staged = 0
-	next := c.dispatch(b, h, p[n:])
+	next := c.dispatch(b, h, body)
 	if len(b.events)+len(b.lines) > 0 {
 		b.settle()
 	}

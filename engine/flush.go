@@ -122,6 +122,7 @@ type cast struct {
 	sh      *shared // m for those who keep it; nil until one does
 	now     int64
 	frames  [castFrames]frame
+	made    uint16      // of frames, by bit
 	refer   bool        // outputs refer to the payload; frames are heads
 	count   bool        // it counts in the metrics: not below $SYS
 	open    bool        // EndPublication will follow
@@ -135,7 +136,6 @@ type cast struct {
 type frame struct {
 	b  []byte
 	id int // offset of the packet identifier
-	ok bool
 }
 
 const castFrames = 12 // 5.0 or not, RETAIN or not, three QoS
@@ -145,9 +145,7 @@ func (k *cast) begin(b *Batch, m *Message, count bool) {
 	k.m, k.now, k.count = m, b.now, count
 	k.open, k.stored, k.spread, k.crossed, k.group = false, false, false, false, nil
 	k.refer = len(m.Payload) >= referBorder
-	for i := range k.frames {
-		k.frames[i].ok = false
-	}
+	k.made = 0
 }
 
 // end gives up what begin and the deliveries have taken.
@@ -179,10 +177,14 @@ func (k *cast) frame(b *Batch, v5 bool, qos packet.QoS, retain bool) *frame {
 		i++
 	}
 	f := &k.frames[i]
-	if f.ok {
+	if k.made&(1<<i) != 0 {
 		return f
 	}
-	f.ok = true
+	k.made |= 1 << i
+	if v == packet.V311 && !k.refer { // BenchmarkForward: most frames need nothing of what follows
+		f.b, f.id = packet.AppendPlain(f.b[:0], qos, retain, k.m.Topic, k.m.Payload)
+		return f
+	}
 	p := &b.out
 	p.Dup, p.QoS, p.Retain, p.PacketID = false, qos, retain, 0
 	b.name = append(b.name[:0], k.m.Topic...)

@@ -46,6 +46,9 @@ func (c *Conn) handlePublish(b *Batch, flags byte, body []byte) Next {
 		name = b.name
 	}
 	en := b.lookup(name)
+	if c.mountpoint == "" {
+		p.Known = en.topic
+	}
 	s := c.session
 	m := &b.msg
 	*m = Message{

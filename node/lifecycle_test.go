@@ -202,10 +202,16 @@ func TestLongDataDirectory(t *testing.T) {
 
 func TestBansEnd(t *testing.T) {
 	n := start(t, nil)
-	until := time.Now().Add(2 * time.Second).Unix()
-	expect(t, n, 201, "POST", "/api/v3/banned", map[string]any{"who": "127.0.0.1", "as": "ip_address", "until": until})
-	if _, err := dial(t, n, "c"); err == nil {
-		t.Fatal("a banned address was let in")
+	var until int64
+	for life := 2 * time.Second; ; life *= 2 { // on a busy machine a short ban may be over before somebody tries
+		until = time.Now().Add(life).Unix()
+		expect(t, n, 201, "POST", "/api/v3/banned", map[string]any{"who": "127.0.0.1", "as": "ip_address", "until": until})
+		if _, err := dial(t, n, "c"); err != nil {
+			break
+		}
+		if time.Now().Unix() < until {
+			t.Fatal("a banned address was let in")
+		}
 	}
 	eventually(t, "the ban has ended", func() bool { _, err := dial(t, n, "c"); return err == nil })
 	if time.Now().Unix() < until {

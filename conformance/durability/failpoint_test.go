@@ -15,7 +15,7 @@ var points = []struct {
 	name   string
 	within int
 }{
-	{"boot", 1}, {"append", 60}, {"written", 60}, {"synced", 60}, {"roll", 3}, {"rewrite", 2}, {"discard", 2}, {"unlink", 2}, {"close", 1},
+	{"boot", 1}, {"append", 60}, {"written", 60}, {"synced", 60}, {"committed", 60}, {"roll", 3}, {"rewrite", 2}, {"discard", 2}, {"unlink", 2}, {"close", 1},
 }
 
 // TestFailPoints ends the broker at every named point of the store, in files so small that points of the reclaiming of space come

@@ -447,3 +447,19 @@ func TestAllocationBound(t *testing.T) {
 		})
 	}
 }
+
+// AppendPlain gives what Append does, and where the identifier is.
+func TestAppendPlain(t *testing.T) {
+	for _, size := range []int{0, 1, 120, 200, 20000} {
+		for qos := range QoS(3) {
+			for _, retain := range []bool{false, true} {
+				p := Publish{Topic: []byte("a/b"), Payload: make([]byte, size), QoS: qos, Retain: retain}
+				want := p.Append(nil, V311)
+				got, at := AppendPlain(nil, qos, retain, "a/b", p.Payload)
+				if !bytes.Equal(got, want) || at != PacketIDOffset(want) {
+					t.Errorf("%d bytes, QoS %d, retain %v: got %x, %d, want %x, %d", size, qos, retain, got[:min(8, len(got))], at, want[:min(8, len(want))], PacketIDOffset(want))
+				}
+			}
+		}
+	}
+}

@@ -17,8 +17,11 @@ type writer struct {
 
 	file File // nil: what comes next begins a new one
 	path string
+	head segmentHeader   // of the file
 	off  int64           // where the next group goes
 	end  engine.Position // behind everything that was written
+
+	filled fullFile // the one before, until the new one has its name
 
 	// kept are the groups that are not on the medium for certain, in order; the first written ones are in the file. With Off they
 	// are let go once they are written.
@@ -175,8 +178,8 @@ func fit(groups []*group, off, size int64) int {
 	return len(groups)
 }
 
-// head writes the header of g.
-func (d *Disk) head(g *group) {
+// begin writes the header of g.
+func (d *Disk) begin(g *group) {
 	h := groupHeader{
 		start: g.start, durable: min(d.durable, g.start), discard: d.discard, time: d.o.Now().UnixNano(), records: uint32(g.records),
 	}
@@ -186,7 +189,7 @@ func (d *Disk) head(g *group) {
 // append writes groups behind what the file has.
 func (d *Disk) append(groups []*group, now time.Time) error {
 	for _, g := range groups {
-		d.head(g)
+		d.begin(g)
 		if _, err := d.file.WriteAt(g.buf, d.off); err != nil {
 			return fmt.Errorf("write %s: %w", d.path, err)
 		}
@@ -276,7 +279,7 @@ func (d *Disk) create(groups []*group) error {
 	base := d.base()
 	name := segmentName(base)
 	path := d.join(name)
-	off, err := d.fill(path+tempSuffix, base, groups)
+	head, off, err := d.fill(path+tempSuffix, base, groups)
 	if err != nil {
 		return errors.Join(err, ignoreMissing(d.o.FS.Remove(path+tempSuffix)))
 	}
@@ -290,7 +293,8 @@ func (d *Disk) create(groups []*group) error {
 	if err != nil {
 		return fmt.Errorf("open %s: %w", path, err)
 	}
-	d.file, d.path, d.off, d.end, d.written = f, path, off, base, len(groups)
+	d.filled.trim()
+	d.file, d.path, d.head, d.off, d.end, d.written = f, path, head, off, base, len(groups)
 	if len(groups) > 0 {
 		d.end = groups[len(groups)-1].end()
 	}
@@ -309,28 +313,30 @@ func (d *Disk) create(groups []*group) error {
 }
 
 // fill writes and syncs a new file.
-func (d *Disk) fill(path string, base engine.Position, groups []*group) (int64, error) {
+func (d *Disk) fill(path string, base engine.Position, groups []*group) (h segmentHeader, off int64, err error) {
 	f, err := d.o.FS.Create(path)
 	if err != nil {
-		return 0, fmt.Errorf("create %s: %w", path, err)
+		return h, 0, fmt.Errorf("create %s: %w", path, err)
 	}
 	head := make([]byte, segmentHeaderSize)
-	h := segmentHeader{version: formatVersion, base: base, whole: base, discard: min(d.discard, base), id: d.id, created: d.o.Now().UnixNano()}
+	h = segmentHeader{
+		version: formatVersion, base: base, whole: base, discard: min(d.discard, base), id: d.id,
+		length: max(d.o.SegmentSize, segmentHeaderSize+keptBytes(groups)),
+	}
 	if len(groups) > 0 {
 		h.whole = groups[len(groups)-1].end()
 	}
 	h.put(head)
-	off := int64(0)
 	write := func(b []byte) {
 		if err == nil {
 			_, err = f.WriteAt(b, off)
 			off += int64(len(b))
 		}
 	}
-	err = f.Reserve(max(d.o.SegmentSize, segmentHeaderSize+keptBytes(groups)))
+	err = f.Reserve(h.length)
 	write(head)
 	for _, g := range groups {
-		d.head(g)
+		d.begin(g)
 		write(g.buf)
 	}
 	if err == nil {
@@ -338,9 +344,26 @@ func (d *Disk) fill(path string, base engine.Position, groups []*group) (int64, 
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
-		return 0, fmt.Errorf("write %s: %w", path, err)
+		return h, 0, fmt.Errorf("write %s: %w", path, err)
 	}
-	return off, nil
+	return h, off, nil
+}
+
+// fullFile is a file that is full: what it has no use for is given up once another one follows. Before, a file that is shorter than its
+// header says is one that has lost its end.
+type fullFile struct {
+	file File // nil: there is none
+	off  int64
+}
+
+// trim gives up the room that the file does not use. If that fails it stays taken; nothing else depends on it.
+func (f *fullFile) trim() {
+	if f.file == nil {
+		return
+	}
+	_ = f.file.Truncate(f.off)
+	_ = f.file.Close() // it was synced
+	*f = fullFile{}
 }
 
 // seal ends the file. All of it is on the medium then, whatever the durability: only the last file may have a torn end.
@@ -351,16 +374,12 @@ func (d *Disk) seal() error {
 			return err
 		}
 	}
-	d.closeFile()
+	d.setAside()
 	return nil
 }
 
-// closeFile gives up the room the file does not use. If that fails it stays taken; nothing else depends on it.
-func (d *Disk) closeFile() {
-	_ = d.file.Truncate(d.off)
-	_ = d.file.Close() // it was synced
-	d.file = nil
-}
+// setAside ends writing to the file, which was synced. It keeps its length until filled is trimmed.
+func (d *Disk) setAside() { d.filled, d.file = fullFile{d.file, d.off}, nil }
 
 // tell writes down what the cleaner wants to be known, and lazily up to where everything is on the medium.
 func (d *Disk) tell(now time.Time, final bool) error {
@@ -395,7 +414,7 @@ func (d *Disk) tell(now time.Time, final bool) error {
 // claim writes an empty group: its header tells what is on the medium, so that damage there can be told from a torn end.
 func (d *Disk) claim() error {
 	g := &group{buf: make([]byte, groupHeaderSize), start: d.end}
-	d.head(g)
+	d.begin(g)
 	if _, err := d.file.WriteAt(g.buf, d.off); err != nil {
 		return fmt.Errorf("write %s: %w", d.path, err)
 	}
@@ -412,7 +431,26 @@ func (d *Disk) finish() error {
 	if err := d.sync(); err != nil {
 		return err
 	}
-	d.closeFile()
+	// In this order a file is never shorter than its header says, whenever the machine stops.
+	if err := d.promise(d.off); err != nil {
+		return err
+	}
+	d.setAside()
+	d.filled.trim()
+	return nil
+}
+
+// promise writes into the header of the file how long it is at least, and syncs that.
+func (d *Disk) promise(length int64) error {
+	d.head.length = length
+	b := make([]byte, segmentHeaderSize)
+	d.head.put(b)
+	if _, err := d.file.WriteAt(b, 0); err != nil {
+		return fmt.Errorf("write %s: %w", d.path, err)
+	}
+	if err := d.file.Sync(); err != nil {
+		return fmt.Errorf("sync %s: %w", d.path, err)
+	}
 	return nil
 }
 
@@ -422,6 +460,10 @@ func (d *Disk) fault(err error) {
 	if d.file != nil {
 		_ = d.file.Close() // there is a worse error
 		d.file = nil
+	}
+	if d.filled.file != nil { // nobody knows whether another one follows it
+		_ = d.filled.file.Close() // it was synced
+		d.filled = fullFile{}
 	}
 	d.end = d.base()
 	d.written = 0
@@ -469,6 +511,7 @@ func (d *Disk) publish() {
 	if uint64(p) > d.committed.Load() {
 		d.count(d.kept[:d.written])
 		d.committed.Store(uint64(p))
+		d.o.FailPoint("committed")
 		d.client.Progress()
 	}
 	d.mu.Lock()

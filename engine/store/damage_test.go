@@ -3,6 +3,8 @@ package store
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -120,8 +122,8 @@ func isPrefix(got, whole *engine.Stored, least int) error {
 	return nil
 }
 
-// A file that ends anywhere in what was not known to be acknowledged is cut; one that ends before is refused. The last group that was
-// known to be acknowledged is the last but one: the last one's header says so.
+// Zeros where something was not known to be acknowledged are the end, and zeros before that are refused. A file that is shorter than it
+// was made has lost its end, wherever that is.
 func TestTornTails(t *testing.T) {
 	m, whole, _ := small(t)
 	names := m.names()
@@ -142,6 +144,9 @@ func TestTornTails(t *testing.T) {
 			var damage *DamageError
 			switch {
 			case err == nil:
+				if kind == "short" {
+					t.Fatalf("short at %d: a file that has lost its end is taken", at)
+				}
 				if at < whole0 {
 					t.Fatalf("%s at %d: a file without what it had from the beginning is taken", kind, at)
 				}
@@ -159,7 +164,7 @@ func TestTornTails(t *testing.T) {
 				}
 			case !errors.As(err, &damage):
 				t.Fatalf("%s at %d: %v", kind, at, err)
-			case at >= whole0:
+			case at >= whole0 && kind == "zeros":
 				t.Fatalf("%s at %d: refused: %v", kind, at, err)
 			}
 			_ = d.Close()
@@ -237,9 +242,130 @@ func TestDamageInTheLastGroup(t *testing.T) {
 	}
 }
 
+// A file that was ended in order may not be shorter either, also where an earlier end in order was.
+func TestShortAfterAnOrderlyStop(t *testing.T) {
+	f := newFaultFS()
+	for n := range uint64(3) {
+		d := disk(t, Options{FS: f, Dir: testDir})
+		if _, err := d.Load(); err != nil {
+			t.Fatal(err)
+		}
+		c := storetest.NewClient()
+		d.Start(c)
+		d.PutSession(n+1, &engine.StoredSession{ClientID: "a"})
+		c.Commit(t, d)
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m := f.contents()
+	if len(m) != 1 {
+		t.Fatalf("%d files, want one that was continued", len(m))
+	}
+	name := m.names()[0]
+	for at := range m[name] {
+		short := image{name: m[name][:at]}
+		var damage *DamageError
+		if _, _, err := load(t, short.fs()); !errors.As(err, &damage) {
+			t.Fatalf("cut at %d of %d: got %v", at, len(m[name]), err)
+		}
+	}
+	s, _, err := load(t, m.fs())
+	if err != nil || len(s.Sessions) != 3 || !s.Orderly {
+		t.Fatalf("got %+v, %v", s, err)
+	}
+}
+
+// The machine stops at each operation of two lives of a store: it can be loaded, and has what was committed.
+func TestLengthsWhateverStops(t *testing.T) {
+	for most := 0; ; most++ {
+		f := newFaultFS()
+		done, stopped := 0, false
+		f.setFail(func(op, path string) error {
+			if op == "read" || op == "open" || path == filepath.Dir(testDir) {
+				return nil
+			}
+			if done++; done > most {
+				stopped = true
+				return errors.New("the machine has stopped")
+			}
+			return nil
+		})
+		committed := engine.Position(0)
+		for life := range uint64(2) {
+			d := disk(t, Options{FS: f, Dir: testDir, SegmentSize: minSegmentSize, RetryInterval: time.Hour})
+			if _, err := d.Load(); stopped && err != nil {
+				break // it could not tidy up
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			c := storetest.NewClient()
+			d.Start(c)
+			d.PutSession(life+1, &engine.StoredSession{ClientID: "a"})
+			for n := range uint64(6) {
+				d.PutMessage(life*6+n+1, &engine.Message{Topic: "t", Payload: make([]byte, 900)}, false)
+				d.PutDelivery(life+1, &engine.StoredDelivery{Seq: n + 1, Message: life*6 + n + 1, QoS: 1})
+				to := d.Staged()
+				d.Want(to)
+				c.Await(t, "an answer", func() bool { return d.Committed() >= to || d.Err() != nil })
+			}
+			_ = d.Close() // fails from where the machine has stopped
+			committed = max(committed, d.Committed())
+		}
+		for i := range 8 {
+			r := rand.New(rand.NewPCG(uint64(most), uint64(i)))
+			_, d, err := load(t, f.powerLoss(r.IntN))
+			if err != nil {
+				t.Fatalf("after %d operations: %v", most, err)
+			}
+			if d.Staged() < committed {
+				t.Fatalf("after %d operations: found up to %d, committed were %d", most, d.Staged(), committed)
+			}
+		}
+		if !stopped {
+			if most < 40 {
+				t.Fatalf("%d operations in all", most)
+			}
+			return
+		}
+	}
+}
+
+// Files of the first version do not tell their length. They are read, and not continued.
+func TestFirstVersion(t *testing.T) {
+	m, whole, _ := small(t)
+	for name, data := range m {
+		h := headerOf(t, data)
+		h.version, h.length = 1, 0
+		h.put(data)
+		m[name] = data
+	}
+	f := m.fs()
+	got, d, err := load(t, f)
+	if err != nil || !same(got, whole) {
+		t.Fatalf("got %+v, %v", got, err)
+	}
+	c := storetest.NewClient()
+	d.Start(c)
+	d.PutRelease(1, 9, 9)
+	c.Commit(t, d)
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	after := f.contents()
+	names := after.names()
+	if h := headerOf(t, after[names[len(names)-1]]); h.version != formatVersion || int(h.length) != len(after[names[len(names)-1]]) {
+		t.Fatalf("the last of %v is %+v", names, h)
+	}
+	again, _, err := load(t, f)
+	if err != nil || len(again.Sessions[0].Releases) != 1 {
+		t.Fatalf("again: %v, %v", again, err)
+	}
+}
+
 func TestMissingFiles(t *testing.T) {
 	m, _, _ := small(t)
-	for i, name := range m.names()[:len(m)-1] {
+	for i, name := range m.names() { // the last too: the one before it is shorter than it was made
 		less := m.clone()
 		delete(less, name)
 		var damage *DamageError

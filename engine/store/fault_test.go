@@ -272,7 +272,7 @@ func (h *holder) Rewrite(engine.Position) bool {
 
 // The process dies at each named point, and the power with it or not. What was committed then is found.
 func TestFailPoints(t *testing.T) {
-	for _, point := range []string{"boot", "append", "written", "synced", "roll", "rewrite", "discard", "unlink", "close"} {
+	for _, point := range []string{"boot", "append", "written", "synced", "committed", "roll", "rewrite", "discard", "unlink", "close"} {
 		for _, power := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, power lost %v", point, power), func(t *testing.T) {
 				f := newFaultFS()

@@ -35,6 +35,9 @@ type faultWrite struct {
 	cut  bool // off is the length the file is cut to
 }
 
+// whole reports whether w is one that no medium tears.
+func (w faultWrite) whole() bool { return w.off == 0 && len(w.data) <= segmentHeaderSize }
+
 func newFaultFS() *faultFS {
 	return &faultFS{names: map[string]*faultFile{}, synced: map[string]*faultFile{}, locks: map[string]bool{}}
 }
@@ -79,7 +82,7 @@ func (f *faultFS) image() *faultFS {
 }
 
 // powerLoss gives a file system as it is found when the power has gone: what was synced, and of the rest what random decides. Names
-// change in their order, writes in none, and a write may be torn.
+// change in their order, writes in none, and a write may be torn, but not the head of a file, which lies in one sector.
 func (f *faultFS) powerLoss(random func(n int) int) *faultFS {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -93,7 +96,7 @@ func (f *faultFS) powerLoss(random func(n int) int) *faultFS {
 		data := slices.Clone(x.synced)
 		for _, w := range x.pending {
 			switch n := random(4); {
-			case n == 1 && !w.cut:
+			case n == 1 && !w.cut && !w.whole():
 				data = w.apply(data, random(len(w.data)+1))
 			case n > 1:
 				data = w.apply(data, len(w.data))
@@ -251,7 +254,10 @@ func (h *faultHandle) WriteAt(p []byte, off int64) (int, error) {
 	h.fs.mu.Lock()
 	defer h.fs.mu.Unlock()
 	if err := h.fs.check("write", h.path); err != nil {
-		h.write(faultWrite{off: off, data: slices.Clone(p[:len(p)/2])})
+		if w := (faultWrite{off: off, data: slices.Clone(p)}); !w.whole() {
+			w.data = w.data[:len(p)/2]
+			h.write(w)
+		}
 		return len(p) / 2, err
 	}
 	h.write(faultWrite{off: off, data: slices.Clone(p)})

@@ -13,7 +13,7 @@ import (
 const (
 	segmentMagic = "LWSTORE\n"
 	// formatVersion is the newest version of the format that this release reads, and the one it writes.
-	formatVersion     = 1
+	formatVersion     = 2
 	segmentHeaderSize = 64 // the same in every version, with magic, version and checksum where they are
 
 	groupMagic      = 0x9C4757E1
@@ -36,9 +36,12 @@ type segmentHeader struct {
 	base    engine.Position // where its first group begins
 	discard engine.Position // nothing before this is needed
 	id      [16]byte        // of the store
-	created int64
+	length  int64           // the file is at least that long, bytes; 0 in version 1, which does not tell
 	whole   engine.Position // up to here everything was on the medium when the file got its name
 }
+
+// maxLength bounds lengths that are read.
+const maxLength = 1 << 50
 
 func (h *segmentHeader) put(b []byte) {
 	clear(b[:segmentHeaderSize])
@@ -47,7 +50,7 @@ func (h *segmentHeader) put(b []byte) {
 	binary.LittleEndian.PutUint64(b[16:], uint64(h.base))
 	binary.LittleEndian.PutUint64(b[24:], uint64(h.discard))
 	copy(b[32:], h.id[:])
-	binary.LittleEndian.PutUint64(b[48:], uint64(h.created))
+	binary.LittleEndian.PutUint64(b[48:], uint64(h.length))
 	binary.LittleEndian.PutUint64(b[56:], uint64(h.whole))
 	binary.LittleEndian.PutUint32(b[12:], segmentChecksum(b))
 }
@@ -68,9 +71,11 @@ func parseSegmentHeader(b []byte) (h segmentHeader, err error) {
 	h.base = engine.Position(binary.LittleEndian.Uint64(b[16:]))
 	h.discard = engine.Position(binary.LittleEndian.Uint64(b[24:]))
 	copy(h.id[:], b[32:])
-	h.created = int64(binary.LittleEndian.Uint64(b[48:]))
+	if h.version > 1 {
+		h.length = int64(binary.LittleEndian.Uint64(b[48:]))
+	}
 	h.whole = engine.Position(binary.LittleEndian.Uint64(b[56:]))
-	if h.version == 0 || h.whole > maxPosition || h.base > h.whole || h.discard > h.base {
+	if h.version == 0 || h.whole > maxPosition || h.base > h.whole || h.discard > h.base || h.length < 0 || h.length > maxLength {
 		return h, errBadHeader
 	}
 	return h, nil

@@ -29,7 +29,7 @@ type File interface {
 	io.WriterAt
 	// Sync returns when what was written, and the length, are on the medium.
 	Sync() error
-	// Reserve makes the file at least that long and takes the room for it, where the system can; elsewhere it does nothing.
+	// Reserve makes the file at least that long, and takes the room for it where the system can.
 	Reserve(size int64) error
 	Truncate(size int64) error
 	Close() error
@@ -77,3 +77,12 @@ type systemFile struct{ *os.File }
 
 func (f systemFile) Sync() error              { return syncData(f.File) }
 func (f systemFile) Reserve(size int64) error { return reserve(f.File, size) }
+
+// lengthen makes a file at least that long, without taking the room.
+func lengthen(f *os.File, size int64) error {
+	info, err := f.Stat()
+	if err != nil || info.Size() >= size {
+		return err
+	}
+	return f.Truncate(size)
+}

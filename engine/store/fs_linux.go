@@ -15,7 +15,7 @@ func syncData(f *os.File) error {
 func reserve(f *os.File, size int64) error {
 	err := control(f, "fallocate", func(fd int) error { return syscall.Fallocate(fd, 0, 0, size) })
 	if errors.Is(err, syscall.ENOSYS) || errors.Is(err, syscall.EOPNOTSUPP) {
-		return nil
+		return lengthen(f, size)
 	}
 	return err
 }

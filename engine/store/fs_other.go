@@ -6,4 +6,4 @@ import "os"
 
 func syncData(f *os.File) error { return f.Sync() }
 
-func reserve(*os.File, int64) error { return nil }
+func reserve(f *os.File, size int64) error { return lengthen(f, size) }

@@ -127,7 +127,9 @@ func FuzzRecord(f *testing.F) {
 
 func FuzzSegmentHeader(f *testing.F) {
 	b := make([]byte, segmentHeaderSize)
-	(&segmentHeader{version: 1, base: 5, whole: 9, discard: 3, id: [16]byte{1}, created: 7}).put(b)
+	(&segmentHeader{version: 2, base: 5, whole: 9, discard: 3, id: [16]byte{1}, length: 7}).put(b)
+	f.Add(slices.Clone(b))
+	(&segmentHeader{version: 1, base: 5, whole: 9, discard: 3, id: [16]byte{1}}).put(b)
 	f.Add(b)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		sealed := slices.Clone(b)

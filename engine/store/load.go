@@ -95,7 +95,7 @@ func (d *Disk) resume(r *reading) error {
 			d.o.Logger.Warn("the end of the store was being written when it stopped; it was not acknowledged and is cut", "file", d.join(last.name),
 				"offset", last.used, "bytes", r.torn)
 		}
-		if r.torn == 0 && r.durable == r.end && int64(last.used) < d.o.SegmentSize {
+		if r.torn == 0 && r.durable == r.end && int64(last.used) < d.o.SegmentSize && last.head.version == formatVersion {
 			return d.reopen(last)
 		}
 		// What is not known to be on the medium goes to a file of its own, also if it can be read: a process that ended after a failed
@@ -119,10 +119,20 @@ func (d *Disk) reopen(last *fileReading) error {
 	if err != nil {
 		return fmt.Errorf("open %s: %w", path, err)
 	}
-	if err := f.Reserve(max(d.o.SegmentSize, int64(last.size))); err != nil {
-		d.o.Logger.Warn("no room can be reserved for the store", "file", path, "err", err) // writing will tell
+	d.file, d.path, d.head, d.off = f, path, last.head, int64(last.used)
+	length := max(d.o.SegmentSize, int64(last.size))
+	err = f.Reserve(length)
+	if err == nil {
+		err = f.Sync()
 	}
-	d.file, d.path, d.off = f, path, int64(last.used)
+	if err == nil { // not before it is that long, whenever the machine stops
+		err = d.promise(length)
+	}
+	if err != nil { // the next file will tell
+		d.o.Logger.Warn("the last file of the store cannot be continued", "file", path, "err", err)
+		_ = f.Close() // there is a worse error
+		d.file = nil
+	}
 	d.committed.Store(uint64(d.durable))
 	d.synced = d.durable
 	return nil
@@ -155,7 +165,7 @@ type fileReading struct {
 	name    string
 	base    engine.Position
 	end     engine.Position // behind what was read of it
-	whole   engine.Position // as its header says
+	head    segmentHeader
 	data    []byte
 	size    int
 	used    int // bytes that hold what counts
@@ -189,6 +199,10 @@ func readDir(fsys FS, dir string, log *slog.Logger) (*reading, error) {
 		}
 		if err := r.file(f, limit, last); err != nil {
 			return nil, fmt.Errorf("%s: %w", filepath.Join(dir, f.name), err)
+		}
+		if last && int64(f.size) < f.head.length { // one that is being written never is, and one that was ended in order says where
+			r.lose(f, f.size, fmt.Sprintf("its end, or the file that followed it: %d bytes are left of at least %d", f.size, f.head.length))
+			r.state.giveIn()
 		}
 	}
 	r.state.giveUp()
@@ -239,7 +253,7 @@ func (r *reading) heads() error {
 			f.bad = true
 		}
 		if !f.bad {
-			r.discard, f.whole = max(r.discard, h.discard), h.whole
+			r.discard, f.head = max(r.discard, h.discard), h
 		}
 	}
 	if !r.known {
@@ -254,7 +268,7 @@ func (r *reading) heads() error {
 		c.gather(f.data, segmentHeaderSize, r.seed)
 		r.discard = max(r.discard, c.discard)
 		if i == len(r.files)-1 {
-			r.durable = max(f.base, f.whole, c.durable)
+			r.durable = max(f.base, f.head.whole, c.durable)
 		}
 	}
 	return nil

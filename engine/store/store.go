@@ -64,8 +64,8 @@ type Options struct {
 	RetryInterval time.Duration // between attempts to write after a fault; default DefaultRetryInterval
 	Now           func() time.Time
 	FS            FS
-	// FailPoint is called by tests' wish at named points: "boot", "append", "written", "synced", "roll", "rewrite", "discard",
-	// "unlink", "close". nil: not at all.
+	// FailPoint is called by tests' wish at named points: "boot", "append", "written", "synced", "committed" (it can be
+	// acknowledged, and nothing was), "roll", "rewrite", "discard", "unlink", "close". nil: not at all.
 	FailPoint func(name string)
 }
 
@@ -283,7 +283,7 @@ func (d *Disk) Close() error {
 			d.tasks.Wait()
 			d.lazy.Stop()
 		} else if d.file != nil {
-			d.closeFile()
+			_ = d.file.Close() // nothing was written
 		}
 		err := d.Err()
 		if err != nil && !errors.Is(err, engine.ErrStoreFull) {

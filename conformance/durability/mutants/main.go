@@ -90,15 +90,24 @@ func attempt(root, name string, env []string) ([]byte, error) {
 	return test.CombinedOutput()
 }
 
+// apply gives the source at path with the fault.
+func (m mutation) apply(path string) (string, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	if n := strings.Count(string(text), m.old); n != 1 {
+		return "", fmt.Errorf("%s has the text to replace %d times, want once: %s", m.file, n, m.old)
+	}
+	return strings.Replace(string(text), m.old, m.new, 1), nil
+}
+
 // build makes the programs with the fault and gives the environment by which the suite takes them.
 func (m mutation) build(root, dir string) ([]string, error) {
 	path := filepath.Join(root, filepath.FromSlash(m.file))
-	text, err := os.ReadFile(path)
+	text, err := m.apply(path)
 	if err != nil {
 		return nil, err
-	}
-	if n := strings.Count(string(text), m.old); n != 1 {
-		return nil, fmt.Errorf("%s has the text to replace %d times, want once: %s", m.file, n, m.old)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
@@ -108,7 +117,7 @@ func (m mutation) build(root, dir string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(changed, []byte(strings.Replace(string(text), m.old, m.new, 1)), 0o600); err != nil {
+	if err := os.WriteFile(changed, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
 	if err := os.WriteFile(overlay, replace, 0o600); err != nil {

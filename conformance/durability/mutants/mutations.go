@@ -20,15 +20,15 @@ var mutations = []mutation{
 	{
 		name: "acknowledged before the commit",
 		file: "engine/pending.go",
-		old:  "if w.at == 0 || w.at <= b.e.durable.store.Committed() {",
-		new:  "if true {",
+		old:  "if (w.at == 0 || w.at <= b.e.durable.store.Committed()) && (",
+		new:  "if (",
 		test: "TestPowerLoss",
 	},
 	{
 		name: "acknowledged before the commit, kill -9",
 		file: "engine/pending.go",
-		old:  "if w.at == 0 || w.at <= b.e.durable.store.Committed() {",
-		new:  "if true {",
+		old:  "if (w.at == 0 || w.at <= b.e.durable.store.Committed()) && (",
+		new:  "if (",
 		test: "TestFailPoints",
 	},
 	{

@@ -42,4 +42,47 @@ type Homes interface {
 	Renew(clientID string, f Fence, p Presence)
 	// Forget says that the session of that fence has ended here. It does not block.
 	Forget(clientID string, f Fence)
+
+	// BeginMove and CommitMove call Engine.BeginMove and Engine.CommitMove of another node, known by its identity.
+	BeginMove(ctx context.Context, node string, r MoveRequest) (MoveState, error)
+	CommitMove(ctx context.Context, node string, r MoveCommit) (MoveResult, error)
+}
+
+// MoveRequest asks the home of a client for its session.
+type MoveRequest struct {
+	ClientID string
+	Fence    Fence  // of the claim
+	To       string // identity of the node that asks
+	End      bool   // the session is not to go on: it ends
+}
+
+// MoveState is a session that is to move, without its deliveries, which follow once the move is committed.
+type MoveState struct {
+	Found    bool   // there is one that goes on; its connection has ended
+	Moved    string // identity of the node that the session has moved to already; "" if it has not
+	Username string
+	// HasUsername, CleanStart, CreatedAt, Expiry and Seq are those of StoredSession.
+	HasUsername, CleanStart bool
+	CreatedAt               int64
+	Expiry                  uint32
+	Seq                     uint64
+	Subscriptions           []Subscription
+	Releases                []StoredRelease
+}
+
+// MoveCommit has the home of a client give the session up.
+type MoveCommit struct {
+	ClientID string
+	Fence    Fence
+	To       string
+	Token    string   // names the move: random text, without slashes
+	Nodes    []string // identities of all nodes that To has links to, its own included, in order
+}
+
+// MoveResult is what CommitMove came to. Neither Done nor Gone: it is to be tried again from the beginning.
+type MoveResult struct {
+	Done bool // the session is at To, for good
+	Gone bool // there is no such session, or it is somebody else's
+	// Except are nodes of which To takes messages from the beginning: the session was still waiting for them from a move before.
+	Except []string
 }

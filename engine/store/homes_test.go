@@ -94,6 +94,14 @@ func (d desk) Forget(id string, f engine.Fence) {
 	}
 }
 
+func (d desk) BeginMove(context.Context, string, engine.MoveRequest) (engine.MoveState, error) {
+	return engine.MoveState{}, errors.New("no node")
+}
+
+func (d desk) CommitMove(context.Context, string, engine.MoveCommit) (engine.MoveResult, error) {
+	return engine.MoveResult{}, errors.New("no node")
+}
+
 func (d *books) row(id string) (entry, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -16,7 +16,7 @@ func (s *Store) Backup(w io.Writer) error {
 	out := newStreamWriter(w)
 	out.record(recBackup, backupRecord{Node: s.NodeID(), SealKey: s.dir.seal.Load().key, Time: time.Now().Unix()})
 	st := *s.fsm.view()
-	st.members, st.key = tree[Member]{}, clusterKey{} // of this cluster, not of what it keeps
+	st.members, st.key, st.marks = tree[Member]{}, clusterKey{}, Marks{} // of this cluster, not of what it keeps
 	st.recent, st.recentAge = tree[request]{}, tree[string]{}
 	st.write(out)
 	if err := out.end(); err != nil {
@@ -60,7 +60,8 @@ func (s *Store) Restore(r io.Reader) error {
 // this node's key, and rows of the other node are renamed.
 func (s *Store) adopt(st *state, from *backupRecord) error {
 	now := s.fsm.view()
-	st.members, st.key = now.members, now.key
+	st.members, st.key, st.marks = now.members, now.key, now.marks
+	st.marks.Epoch += marksAhead
 	theirs, err := newSealer(from.SealKey)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalid, err)
@@ -78,6 +79,9 @@ func (s *Store) adopt(st *state, from *backupRecord) error {
 	st.plugins = renamed(st.plugins, from.Node, s.NodeID())
 	return nil
 }
+
+// marksAhead keeps a restore from going back to an epoch that has been used: marks that are written while it goes on are fewer.
+const marksAhead = 16
 
 func all[V any](t tree[V]) []V {
 	rows, _ := page(t, 0, -1)

@@ -39,6 +39,7 @@ const (
 	cmdPutMember         kind = 17
 	cmdDropMember        kind = 18
 	cmdClusterKey        kind = 19
+	cmdPutMarks          kind = 20 // of feature level 2
 
 	skippable kind = 0x80
 )
@@ -197,6 +198,8 @@ func decode(b []byte) (decoded, error) {
 		d.body = new(dropMember)
 	case cmdClusterKey:
 		d.body = new(clusterKey)
+	case cmdPutMarks:
+		d.body = new(putMarks)
 	default:
 		if d.kind >= skippable {
 			return d, nil

@@ -65,6 +65,8 @@ func apply(s *state, entry []byte) (*state, outcome, changes) {
 		out, ch = n.dropMember(b.ID)
 	case *clusterKey:
 		n.key, ch = *b, changed(sealKeys)
+	case *putMarks:
+		out, ch = n.putMarks(b)
 	}
 	n.remember(d.id, out)
 	return &n, out, ch

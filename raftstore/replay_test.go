@@ -23,7 +23,7 @@ var update = flag.Bool("update", false, "write the testdata of this release")
 func randomCommand(rng *rand.Rand) (kind, any) {
 	pick := func(prefix string, n int) string { return fmt.Sprint(prefix, rng.IntN(n)) }
 	user, app, who, node, key := pick("user", 6), pick("app", 6), pick("who", 8), pick("node", 2), pick("key", 5)
-	switch k := kind(1 + rng.IntN(int(cmdClusterKey))); k {
+	switch k := kind(1 + rng.IntN(int(cmdPutMarks))); k {
 	case cmdCreateUser:
 		return k, createUser{User{Name: user, Hash: Hash(pick("hash", 99)), Created: rng.Int64N(1e9)}, 4}
 	case cmdUserTags:
@@ -63,6 +63,12 @@ func randomCommand(rng *rand.Rand) (kind, any) {
 		return k, putMember{Member{ID: node, Name: pick("name", 3), Address: "a:1", Joined: rng.Int64N(99)}, rng.IntN(2) == 0, []string{"", pick("node", 2)}[rng.IntN(2)], 3}
 	case cmdDropMember:
 		return k, dropMember{node}
+	case cmdPutMarks:
+		up := map[string]string{}
+		for range rng.IntN(4) {
+			up[pick("node", 4)] = pick("boot", 2)
+		}
+		return k, putMarks{uint64(rng.IntN(4)), up}
 	default:
 		return k, clusterKey{pick("key", 3), []byte(pick("s", 9))}
 	}

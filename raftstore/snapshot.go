@@ -41,6 +41,7 @@ const (
 	recBackup       record = 9 // first record of a backup: where it comes from
 	recMember       record = 10
 	recClusterKey   record = 11
+	recMarks        record = 12
 )
 
 // maxRecord bounds a record that is read.
@@ -141,6 +142,9 @@ func (s *state) write(w *streamWriter) {
 	if s.key.ID != "" {
 		w.record(recClusterKey, s.key)
 	}
+	if s.marks.Epoch > 0 {
+		w.record(recMarks, s.marks)
+	}
 	s.recentAge.walk(0, func(_, id string) bool {
 		r, _ := s.recent.get(id)
 		return w.record(recRequest, requestRecord{[]byte(id), r.Age, r.Outcome})
@@ -223,6 +227,8 @@ func (s *state) read(t record, j []byte) error {
 		return readInto(j, func(m Member) { s.members = s.members.put(m.ID, m) })
 	case recClusterKey:
 		return readInto(j, func(k clusterKey) { s.key = k })
+	case recMarks:
+		return readInto(j, func(m Marks) { s.marks = m })
 	case recRequest:
 		return readInto(j, func(r requestRecord) {
 			s.recent = s.recent.put(string(r.ID), request{r.Age, r.Outcome})

@@ -328,6 +328,8 @@ func TestBackup(t *testing.T) {
 		a.CreateUser(ctx, "u", "pw", "t"),
 		a.SetConfig(ctx, a.NodeID(), "log.level", "debug"),
 		a.SetPluginState(ctx, a.NodeID(), "recon", true),
+		a.PutMarks(ctx, 0, map[string]string{"a": "x"}),
+		b.PutMarks(ctx, 0, map[string]string{"b": "y"}),
 		b.CreateUser(ctx, "gone", "pw", ""),
 	} {
 		if err != nil {
@@ -369,6 +371,9 @@ func TestBackup(t *testing.T) {
 		}
 		if v.Config(b.NodeID())["log.level"] != "debug" || !v.PluginStates(b.NodeID())["recon"] {
 			t.Errorf("%s: what was the node's is not this node's", when)
+		}
+		if m := v.Marks(); m.Epoch <= 1 || len(m.Up) != 1 || m.Up["b"] != (Life{1, "y"}) {
+			t.Errorf("%s: marks: got %v, want those of this cluster with a later epoch", when, m)
 		}
 	}
 	check("at once")

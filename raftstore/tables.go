@@ -21,7 +21,8 @@ const (
 	PluginStates
 	PluginConfigs
 	Credentials
-	Members // who is in the cluster; see [Store.Members]
+	Members    // who is in the cluster; see [Store.Members]
+	MarksTable // see [Store.PutMarks]
 	sealKeys
 	tableCount
 )
@@ -99,6 +100,7 @@ type state struct {
 	creds     tree[Credential]
 	members   tree[Member] // by identity
 	key       clusterKey
+	marks     Marks
 	recent    tree[request] // by request id: what was answered, for a repeated request
 	recentAge tree[string]  // by age: request id
 	clock     uint64        // counts requests; the age of the next one

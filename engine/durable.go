@@ -116,6 +116,8 @@ func (s *Session) record(d *kept) *StoredSession {
 	}
 	if w, author := s.willOf(); w != nil {
 		r.Will = &StoredWill{Message: w.m, Delay: w.delay, Author: author}
+	} else if h, held := s.e.held.of(s); held {
+		r.Will, r.WillAt = &StoredWill{Message: h.w.m, Delay: h.w.delay, Author: h.w.info}, h.at
 	}
 	return r
 }

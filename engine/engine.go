@@ -46,6 +46,8 @@ type Options struct {
 	Zones    map[string]Zone  // "external" is made with DefaultZone if absent
 	Store    Store            // keeps durable sessions, retained and delayed messages; nil: they end with the process. New loads it
 	Now      func() time.Time // test seam; nil: time.Now
+	// HoldWills keeps the wills of restored sessions back until ReleaseWill or ReleaseWills: another node may have published them.
+	HoldWills bool
 }
 
 // Engine is one broker. All its methods may be called from any goroutine.
@@ -71,6 +73,7 @@ type Engine struct {
 	durable              durability
 	links                links
 	homes                homes
+	held                 heldWills
 	listeners            listenerTable
 	wheel                wheel
 	alarms               Alarms
@@ -137,7 +140,7 @@ func New(o Options) (*Engine, error) {
 		return nil, err
 	}
 	if o.Store != nil {
-		if err := e.restore(o.Store); err != nil {
+		if err := e.restore(o.Store, o.HoldWills); err != nil {
 			return nil, err
 		}
 	}

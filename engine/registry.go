@@ -51,6 +51,7 @@ func (e *Engine) gaugeSessions() {
 // unregister takes a dead session out. registry.mu is held.
 func (e *Engine) unregister(s *Session) {
 	e.durable.end(s)
+	e.held.drop(s)
 	e.registry.tree.Delete(s.clientID)
 	if !s.cleanStart && s.link == nil {
 		e.registry.persistent--
@@ -114,6 +115,7 @@ func (e *Engine) open(b *Batch, c *Conn, hs *handshake) (o opened, code packet.R
 			s.conn.Store(nil)
 			s.mu.Unlock()
 			e.durable.end(s)
+			e.held.drop(s)
 			o.orphan = s
 		}
 		s = &Session{e: e, clientID: id, createdAt: b.now}
@@ -144,7 +146,8 @@ func (e *Engine) open(b *Batch, c *Conn, hs *handshake) (o opened, code packet.R
 	s.conn.Store(c)
 	s.attached()
 	o.will, s.will, s.willAt = s.will, nil, 0 // [MQTT-3.1.3-9]
-	if c.expiry == 0 {                        // it ends with the connection, whatever happens
+	e.held.drop(s)
+	if c.expiry == 0 { // it ends with the connection, whatever happens
 		s.letGo(b)
 	}
 	s.putSession(b)

@@ -6,7 +6,7 @@ import (
 )
 
 // restore takes over what the store has kept, before anybody can connect.
-func (e *Engine) restore(store Store) error {
+func (e *Engine) restore(store Store, hold bool) error {
 	begin := time.Now()
 	kept, err := store.Load()
 	if err != nil {
@@ -21,7 +21,7 @@ func (e *Engine) restore(store Store) error {
 	store.Start(storeClient{e})
 	b := e.borrow()
 	defer b.giveBack()
-	r := restoring{e: e, b: b, orderly: kept.Orderly, newest: map[string]uint64{}}
+	r := restoring{e: e, b: b, orderly: kept.Orderly, hold: hold, newest: map[string]uint64{}}
 	for _, x := range kept.Sessions {
 		r.newest[x.ClientID] = max(r.newest[x.ClientID], x.Number)
 	}
@@ -57,6 +57,7 @@ type restoring struct {
 	b       *Batch
 	newest  map[string]uint64 // number of the session that a client id has; a crash may have left an older one
 	orderly bool
+	hold    bool     // see Options.HoldWills
 	links   bool     // there are sessions of other nodes
 	slab    []shared // messages to come: one allocation for many
 }
@@ -148,6 +149,9 @@ func (r *restoring) session(x *StoredSession) {
 	e.weigh(s)
 	if changed {
 		s.putSession(b)
+	}
+	if r.hold {
+		e.held.hold(s)
 	}
 	e.registry.mu.Unlock()
 	for _, at := range []int64{s.expireAt, s.willAt} {

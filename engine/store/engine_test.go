@@ -25,6 +25,7 @@ type world struct {
 	b     *engine.Batch
 	mu    sync.Mutex
 	clock time.Time
+	hold  bool // wills of restored sessions
 }
 
 func newWorld(t rapid.TB) *world {
@@ -46,7 +47,7 @@ func (w *world) boot() {
 	s.SysInterval, s.SysHeartbeat = 0, 0
 	z := engine.DefaultZone()
 	z.RetryInterval, z.MaxInflight, z.MaxQueueLen = 0, 4, 0
-	e, err := engine.New(engine.Options{Node: "n@h", Now: w.now, Settings: &s, Zones: map[string]engine.Zone{"external": z}, Store: w.m})
+	e, err := engine.New(engine.Options{Node: "n@h", Now: w.now, Settings: &s, Zones: map[string]engine.Zone{"external": z}, Store: w.m, HoldWills: w.hold})
 	if err != nil {
 		w.t.Fatalf("engine on what a crash has left: %v", err)
 	}

@@ -11,6 +11,7 @@ package cluster
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -78,6 +79,8 @@ type Cluster struct {
 	store    atomic.Pointer[raftstore.Store]
 	alarms   atomic.Pointer[engine.Alarms]
 	refused  refusals
+	boot     string      // names this process
+	ready    atomic.Bool // see Ready
 
 	mu      sync.Mutex
 	raft    *layer               // guarded by mu: of the present run of raft
@@ -86,6 +89,7 @@ type Cluster struct {
 	note    string               // guarded by mu: what discovery waits for
 	roll    string               // guarded by mu: see PeerState.Roll
 	outcast time.Time            // guarded by mu: since when members say that this node is none; zero when it is one
+	lease   lease                // guarded by mu: see marks.go
 	orphans map[string]time.Time // of the leader's round: rows of the book without a member
 
 	changing   sync.Mutex // held while this node changes its own membership or, leading, that of others
@@ -112,7 +116,8 @@ func Listen(o Options) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Cluster{o: o, log: o.Logger, hints: map[string]string{}, peers: map[string]*peer{}, orphans: map[string]time.Time{}}
+	c := &Cluster{o: o, log: o.Logger, hints: map[string]string{}, peers: map[string]*peer{}, orphans: map[string]time.Time{}, boot: rand.Text()}
+	c.lease.until = time.Now()
 	c.ctx, c.stop = context.WithCancel(context.Background())
 	c.address = advertised(socket.Addr(), o.Node)
 	c.mux = newMux(socket, o.TLS, o.Cookie, c.report)
@@ -207,6 +212,7 @@ func (c *Cluster) Start(s *raftstore.Store) {
 	c.store.Store(s)
 	c.background.Go(func() { c.tend(c.ctx) })
 	c.background.Go(func() { c.watch(c.ctx) })
+	c.background.Go(func() { c.keepMarks(c.ctx) })
 }
 
 // Close ends the port and what goes on behind it. The store is closed after it:

@@ -207,6 +207,9 @@ func (c *Cluster) Admit(ctx context.Context, m raftstore.Member, check bool) err
 		// back beside it.
 		replaces = o.ID
 	}
+	if m.Level < registryLevel && s.View().Marks().Epoch > 0 {
+		return fmt.Errorf("%w: node %s is of a release that does not know what this cluster has in its log already", ErrRefused, m.Name)
+	}
 	if check {
 		return nil
 	}

@@ -19,6 +19,8 @@ type peer struct {
 	heard  time.Time // when it last answered; at first when it was first looked for
 	state  api.PeerState
 	asking bool
+	boot   string    // of its process, as it said last
+	ready  time.Time // when it said so; at first as heard
 }
 
 // watch asks every other member how it is, beat by beat.
@@ -59,7 +61,7 @@ func (c *Cluster) begin(m raftstore.Member) bool {
 	defer c.mu.Unlock()
 	p := c.peers[m.ID]
 	if p == nil {
-		p = &peer{heard: time.Now()}
+		p = &peer{heard: time.Now(), ready: time.Now()}
 		c.peers[m.ID] = p
 	}
 	p.name = m.Name
@@ -73,7 +75,11 @@ func (c *Cluster) begin(m raftstore.Member) bool {
 func (c *Cluster) askState(ctx context.Context, m raftstore.Member) {
 	ctx, cancel := context.WithTimeout(ctx, (downAfter-1)*c.o.Beat)
 	defer cancel()
+	asked := time.Now()
 	s, err := c.stateOf(ctx, m.ID)
+	if err == nil && s.HeardMs != nil && s.Marks != nil && s.Leader != nil && *s.Leader == m.ID {
+		c.lent(asked, time.Duration(*s.HeardMs)*time.Millisecond, uint64(*s.Marks))
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	p := c.peers[m.ID]
@@ -85,6 +91,9 @@ func (c *Cluster) askState(ctx context.Context, m raftstore.Member) {
 		return
 	}
 	p.heard, p.state = time.Now(), s
+	if s.Boot != nil {
+		p.boot, p.ready = *s.Boot, p.heard
+	}
 	switch {
 	case s.You || s.Leader == nil:
 		c.outcast = time.Time{}
@@ -196,5 +205,14 @@ func (c *Cluster) State(asker string) (api.PeerState, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	out.Roll = c.roll
+	if c.ready.Load() {
+		out.Boot = &c.boot
+	}
+	epoch := int64(s.View().Marks().Epoch)
+	out.Marks = &epoch
+	if p := c.peers[asker]; p != nil {
+		ms := time.Since(p.ready).Milliseconds() + 1
+		out.HeardMs = &ms
+	}
 	return out, nil
 }

@@ -46,6 +46,13 @@ func (c *counts) add(v *version, status int, took time.Duration) {
 	c.seconds.WithLabelValues(api).Observe(took.Seconds())
 }
 
+// Figure is one figure for Prometheus: a gauge, or a counter.
+type Figure struct {
+	Name, Help string
+	Counter    bool
+	Value      float64
+}
+
 // newMetrics serves the figures of this node for Prometheus. Those of the
 // broker have the names that the statsd plugin of EMQ X pushes.
 func (s *Server) newMetrics() http.Handler {
@@ -94,6 +101,15 @@ func (c *brokerCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	if st, err := c.s.o.Admin.Storage(ctx); err == nil {
 		c.store(ch, st)
+	}
+	if c.s.o.Figures != nil {
+		for _, f := range c.s.o.Figures() {
+			kind := prometheus.GaugeValue
+			if f.Counter {
+				kind = prometheus.CounterValue
+			}
+			ch <- prometheus.MustNewConstMetric(prometheus.NewDesc(f.Name, f.Help, nil, nil), kind, f.Value)
+		}
 	}
 	raft := c.s.o.Admin.Raft()
 	send(prometheus.GaugeValue, "lacewing_raft_leader", flag(raft.Leads))

@@ -76,6 +76,8 @@ type Options struct {
 	// Private are further handlers by path prefix ("/api/node/"), for admin
 	// users on dashboard listeners and for everybody on control listeners.
 	Private map[string]http.Handler
+	// Figures are further ones of this node for Prometheus; nil for none.
+	Figures func() []Figure
 }
 
 // Server answers HTTP for one node. It is safe for concurrent use.

@@ -67,29 +67,31 @@ type Node struct {
 	cfg      atomic.Pointer[config.Config] // in effect
 	applying sync.Mutex                    // held while cfg changes
 
-	logging *logging
-	log     *slog.Logger
-	data    dataDir
-	store   *raftstore.Store
-	disk    *store.Disk      // of sessions and messages
-	cluster *cluster.Cluster // nil with cluster.listen = off
-	control http.Handler     // the node API, without the question who asks
-	engine  *engine.Engine
-	driver  *transport.Driver
-	acl     aclFile
-	stamps  stamps
-	monitor *monitor
-	plugins *plugins.Set
-	local   *admin.Local // what other nodes ask, when the node serves
-	service *admin.Service
-	web     *web
-	http    *impl.Server
+	logging  *logging
+	log      *slog.Logger
+	data     dataDir
+	store    *raftstore.Store
+	disk     *store.Disk       // of sessions and messages
+	cluster  *cluster.Cluster  // nil with cluster.listen = off
+	registry *cluster.Registry // nil without cluster
+	control  http.Handler      // the node API, without the question who asks
+	engine   *engine.Engine
+	driver   *transport.Driver
+	acl      aclFile
+	stamps   stamps
+	monitor  *monitor
+	plugins  *plugins.Set
+	local    *admin.Local // what other nodes ask, when the node serves
+	service  *admin.Service
+	web      *web
+	http     *impl.Server
 
 	mqtt atomic.Pointer[[]*mqttListener] // set once, when all of them are open
 
 	background sync.WaitGroup // goroutines that end with stop
 	stop       context.CancelFunc
 	serving    chan struct{} // closed when everything listens
+	opened     chan struct{} // closed before that, when other nodes may ask for clients
 	failed     chan error    // holds one: what ended the node from within
 	closing    chan struct{} // closed when Close begins
 	closeOnce  sync.Once
@@ -109,7 +111,7 @@ func (d dataDir) file(name ...string) string {
 func Start(ctx context.Context, o Options) (*Node, error) {
 	n := &Node{
 		release: cmp.Or(o.Release, "dev"), started: time.Now(), load: o.Load, file: o.ConfigFile,
-		failed: make(chan error, 1), closing: make(chan struct{}), serving: make(chan struct{}),
+		failed: make(chan error, 1), closing: make(chan struct{}), serving: make(chan struct{}), opened: make(chan struct{}),
 	}
 	if o.Config == nil {
 		var err error
@@ -191,6 +193,10 @@ func (n *Node) start(ctx, background context.Context, storeOptions func(*store.O
 	if err := n.openMQTT(); err != nil {
 		return err
 	}
+	if n.cluster != nil {
+		close(n.opened)
+		n.cluster.Ready(true)
+	}
 	for _, l := range n.mqttListeners() { // nobody is let in before everything is there
 		if err := l.serve(); err != nil {
 			return fmt.Errorf("listener %s: %w", l.name, err)
@@ -204,6 +210,7 @@ func (n *Node) start(ctx, background context.Context, storeOptions func(*store.O
 	n.background.Go(func() { n.followMetadata(background) })
 	if n.cluster != nil {
 		n.background.Go(func() { n.runLinks(background) })
+		n.background.Go(func() { n.followHomes(background) })
 	}
 	return nil
 }
@@ -244,7 +251,7 @@ func (n *Node) startEngine() error {
 	var err error
 	n.engine, err = engine.New(engine.Options{
 		Node: n.name, Version: n.release, SysDescr: "Lacewing " + n.release,
-		Logger: n.log, Settings: &s, Zones: zones(cfg), Store: n.disk,
+		Logger: n.log, Settings: &s, Zones: zones(cfg), Store: n.disk, HoldWills: n.cluster != nil,
 	})
 	switch {
 	case errors.Is(err, engine.ErrStore):
@@ -253,6 +260,7 @@ func (n *Node) startEngine() error {
 		return &StartError{What: "configuration", Err: err, Code: ExitConfig}
 	}
 	n.engine.SetLinkQueue(cfg.Bytes("cluster.link.max_queue_bytes"))
+	n.startHomes()
 	n.engine.SetLinkPatience(cfg.Duration("cluster.link.suback_wait"))
 	if n.cluster != nil {
 		n.cluster.SetAlarms(n.engine.Alarms())
@@ -424,6 +432,7 @@ func (n *Node) close(ctx context.Context) error {
 			err = nil
 		}
 		try("engine", err)
+		n.stopHomes(ctx)
 	}
 	if n.plugins != nil {
 		try("plugins", n.plugins.Close(ctx))
@@ -436,6 +445,9 @@ func (n *Node) close(ctx context.Context) error {
 	}
 	n.stop()
 	n.background.Wait()
+	if n.registry != nil {
+		n.registry.Close()
+	}
 	if n.disk != nil {
 		try("store", n.disk.Close())
 	}

@@ -25,7 +25,7 @@ func (n *Node) startAdmin() error {
 		Admin: n.service, Config: n.Config, Logger: n.log, Ready: n.ready,
 		OneListener: func() bool { return len(n.web.listeners("dashboard")) == 0 },
 		Private:     map[string]http.Handler{ControlPath + "/": n.control},
-		Sync:        n.store.Sync,
+		Sync:        n.store.Sync, Figures: n.homesFigures,
 	})
 	if err != nil {
 		return err

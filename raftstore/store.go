@@ -214,6 +214,9 @@ func (s *Store) NodeID() string { return s.dir.nodeID }
 // Leads reports whether this node leads the cluster.
 func (s *Store) Leads() bool { return s.run.Load().raft.State() == raft.Leader }
 
+// Term is raft's term as this node knows it: there is one leader in it at most.
+func (s *Store) Term() uint64 { return s.run.Load().raft.CurrentTerm() }
+
 // Leader is the identity of the node that leads, as this node knows it; "" when
 // it knows none.
 func (s *Store) Leader() string {

@@ -121,6 +121,60 @@ func (e EffectiveConfigOrigin) Valid() bool {
 	}
 }
 
+// Defines values for PeerHomeGrantState.
+const (
+	PeerHomeGrantStateBusy    PeerHomeGrantState = "busy"
+	PeerHomeGrantStateGranted PeerHomeGrantState = "granted"
+	PeerHomeGrantStateRefused PeerHomeGrantState = "refused"
+)
+
+// Valid indicates whether the value is a known member of the PeerHomeGrantState enum.
+func (e PeerHomeGrantState) Valid() bool {
+	switch e {
+	case PeerHomeGrantStateBusy:
+		return true
+	case PeerHomeGrantStateGranted:
+		return true
+	case PeerHomeGrantStateRefused:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for PeerHomeReportKind.
+const (
+	Discard PeerHomeReportKind = "discard"
+	Drop    PeerHomeReportKind = "drop"
+	Gone    PeerHomeReportKind = "gone"
+	Have    PeerHomeReportKind = "have"
+	Left    PeerHomeReportKind = "left"
+	Lost    PeerHomeReportKind = "lost"
+	Publish PeerHomeReportKind = "publish"
+)
+
+// Valid indicates whether the value is a known member of the PeerHomeReportKind enum.
+func (e PeerHomeReportKind) Valid() bool {
+	switch e {
+	case Discard:
+		return true
+	case Drop:
+		return true
+	case Gone:
+		return true
+	case Have:
+		return true
+	case Left:
+		return true
+	case Lost:
+		return true
+	case Publish:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for StoreStatusDurability.
 const (
 	Fsync    StoreStatusDurability = "fsync"
@@ -397,6 +451,25 @@ type PeerApplied struct {
 	Outcome int `json:"outcome"`
 }
 
+// PeerAuthor Who leaves a will, for the access rules.
+type PeerAuthor struct {
+	Bridge       bool      `json:"bridge,omitempty"`
+	CleanStart   bool      `json:"clean_start,omitempty"`
+	ClientId     string    `json:"client_id"`
+	ConnectedAt  time.Time `json:"connected_at"`
+	KeepAlive    int       `json:"keep_alive,omitempty"`
+	Listener     string    `json:"listener,omitempty"`
+	Local        string    `json:"local"`
+	Mountpoint   string    `json:"mountpoint,omitempty"`
+	Peer         string    `json:"peer"`
+	Protocol     string    `json:"protocol,omitempty"`
+	ProtocolName string    `json:"protocol_name"`
+	Superuser    bool      `json:"superuser,omitempty"`
+	Username     *string   `json:"username,omitempty"`
+	Version      int       `json:"version"`
+	Zone         string    `json:"zone,omitempty"`
+}
+
 // PeerClient defines model for PeerClient.
 type PeerClient struct {
 	Bridge      bool      `json:"bridge"`
@@ -450,6 +523,117 @@ type PeerFailure struct {
 	Subject *string `json:"subject,omitempty"`
 }
 
+// PeerFence Orders the claims to a client identifier.
+type PeerFence struct {
+	Count int64 `json:"count"`
+	Epoch int64 `json:"epoch"`
+}
+
+// PeerHomeClaim defines model for PeerHomeClaim.
+type PeerHomeClaim struct {
+	ClientId string `json:"client_id"`
+
+	// Token Names the claim; the same when it is repeated.
+	Token string `json:"token"`
+}
+
+// PeerHomeClaims defines model for PeerHomeClaims.
+type PeerHomeClaims struct {
+	Claims []PeerHomeClaim `json:"claims"`
+
+	// Epoch Of the marks by which the owner was chosen.
+	Epoch int64 `json:"epoch"`
+}
+
+// PeerHomeGrant defines model for PeerHomeGrant.
+type PeerHomeGrant struct {
+	// Fence Orders the claims to a client identifier.
+	Fence *PeerFence `json:"fence,omitempty"`
+
+	// Held Orders the claims to a client identifier.
+	Held *PeerFence `json:"held,omitempty"`
+
+	// Holder Identity of the node that has the session so far.
+	Holder string `json:"holder,omitempty"`
+
+	// Lost The holder is down.
+	Lost  bool               `json:"lost,omitempty"`
+	State PeerHomeGrantState `json:"state"`
+}
+
+// PeerHomeGrantState defines model for PeerHomeGrant.State.
+type PeerHomeGrantState string
+
+// PeerHomeGrants defines model for PeerHomeGrants.
+type PeerHomeGrants struct {
+	Grants []PeerHomeGrant `json:"grants"`
+}
+
+// PeerHomePage defines model for PeerHomePage.
+type PeerHomePage struct {
+	// Next Where the next page begins; absent at the end.
+	Next string        `json:"next,omitempty"`
+	Rows []PeerHomeRow `json:"rows"`
+}
+
+// PeerHomePull defines model for PeerHomePull.
+type PeerHomePull struct {
+	Epoch int64 `json:"epoch"`
+
+	// From Where the page begins; absent at first.
+	From string `json:"from,omitempty"`
+
+	// Shards A bit for each of the 1024 shards.
+	Shards []byte `json:"shards"`
+}
+
+// PeerHomeReport defines model for PeerHomeReport.
+type PeerHomeReport struct {
+	// Boot Of lost: its process.
+	Boot     string `json:"boot,omitempty"`
+	ClientId string `json:"client_id"`
+
+	// Fence Orders the claims to a client identifier.
+	Fence PeerFence `json:"fence"`
+
+	// Home Of lost: identity of the node that is down.
+	Home string `json:"home,omitempty"`
+
+	// Kind have: the client is here; gone: its session has ended; left: the claim came to nothing; lost: the client of a node that is down, from who has kept it so far. From an owner: discard: the session is elsewhere since; publish, drop: what is to become of the will that the session had before a restart.
+	Kind PeerHomeReportKind `json:"kind"`
+
+	// Since Of lost: which life of it.
+	Since int64     `json:"since,omitempty"`
+	Will  *PeerWill `json:"will,omitempty"`
+
+	// WillAt When the will is due, nanoseconds since the epoch; 0 while the client is connected.
+	WillAt int64 `json:"will_at,omitempty"`
+}
+
+// PeerHomeReportKind have: the client is here; gone: its session has ended; left: the claim came to nothing; lost: the client of a node that is down, from who has kept it so far. From an owner: discard: the session is elsewhere since; publish, drop: what is to become of the will that the session had before a restart.
+type PeerHomeReportKind string
+
+// PeerHomeReports defines model for PeerHomeReports.
+type PeerHomeReports struct {
+	// Again Reports were lost: the node has to be asked for all of its clients again.
+	Again   bool             `json:"again,omitempty"`
+	Epoch   int64            `json:"epoch"`
+	Reports []PeerHomeReport `json:"reports"`
+}
+
+// PeerHomeRow defines model for PeerHomeRow.
+type PeerHomeRow struct {
+	ClientId string `json:"client_id"`
+
+	// Fence Orders the claims to a client identifier.
+	Fence PeerFence `json:"fence"`
+
+	// Held The session had a will before a restart and waits to be told what becomes of it.
+	Held   bool      `json:"held,omitempty"`
+	Will   *PeerWill `json:"will,omitempty"`
+	WillAt int64     `json:"will_at,omitempty"`
+}
+
 // PeerIndex defines model for PeerIndex.
 type PeerIndex struct {
 	Index int64 `json:"index"`
@@ -484,6 +668,70 @@ type PeerMessage struct {
 	Qos     int    `json:"qos"`
 	Retain  bool   `json:"retain"`
 	Topic   string `json:"topic"`
+}
+
+// PeerMoveCommit defines model for PeerMoveCommit.
+type PeerMoveCommit struct {
+	ClientId string `json:"client_id"`
+
+	// Fence Orders the claims to a client identifier.
+	Fence PeerFence `json:"fence"`
+
+	// Nodes Identities of all nodes that the one that asks has links to.
+	Nodes []string `json:"nodes"`
+
+	// Token Names the move.
+	Token string `json:"token"`
+}
+
+// PeerMoveRelease defines model for PeerMoveRelease.
+type PeerMoveRelease struct {
+	At int64 `json:"at"`
+	Id int   `json:"id"`
+}
+
+// PeerMoveRequest defines model for PeerMoveRequest.
+type PeerMoveRequest struct {
+	ClientId string `json:"client_id"`
+
+	// End The session is not to go on.
+	End bool `json:"end,omitempty"`
+
+	// Fence Orders the claims to a client identifier.
+	Fence PeerFence `json:"fence"`
+}
+
+// PeerMoveResult defines model for PeerMoveResult.
+type PeerMoveResult struct {
+	Done   bool     `json:"done,omitempty"`
+	Except []string `json:"except,omitempty"`
+	Gone   bool     `json:"gone,omitempty"`
+}
+
+// PeerMoveState defines model for PeerMoveState.
+type PeerMoveState struct {
+	CleanStart bool  `json:"clean_start,omitempty"`
+	CreatedAt  int64 `json:"created_at,omitempty"`
+	Expiry     int64 `json:"expiry,omitempty"`
+	Found      bool  `json:"found"`
+
+	// Moved Identity of the node that it has moved to already.
+	Moved         string                 `json:"moved,omitempty"`
+	Releases      []PeerMoveRelease      `json:"releases,omitempty"`
+	Seq           int64                  `json:"seq,omitempty"`
+	Subscriptions []PeerMoveSubscription `json:"subscriptions,omitempty"`
+	Username      *string                `json:"username,omitempty"`
+}
+
+// PeerMoveSubscription defines model for PeerMoveSubscription.
+type PeerMoveSubscription struct {
+	Filter            string `json:"filter"`
+	Id                int64  `json:"id,omitempty"`
+	NoLocal           bool   `json:"no_local,omitempty"`
+	Qos               int    `json:"qos"`
+	RetainAsPublished bool   `json:"retain_as_published,omitempty"`
+	RetainHandling    int    `json:"retain_handling,omitempty"`
+	Share             string `json:"share,omitempty"`
 }
 
 // PeerNode defines model for PeerNode.
@@ -588,13 +836,22 @@ type PeerState struct {
 	// Applied How far it has come in the log.
 	Applied int64 `json:"applied"`
 
+	// Boot Names the process; absent while it does not serve clients yet.
+	Boot *string `json:"boot,omitempty"`
+
 	// Empty It has nothing of any cluster on disk.
-	Empty bool   `json:"empty"`
-	Id    string `json:"id"`
+	Empty bool `json:"empty"`
+
+	// HeardMs How long ago the node that asks has answered this one, milliseconds; absent when it has not.
+	HeardMs *int64 `json:"heard_ms,omitempty"`
+	Id      string `json:"id"`
 
 	// Leader Identity of the leader that it knows.
 	Leader *string `json:"leader,omitempty"`
 	Level  int     `json:"level"`
+
+	// Marks Epoch of the marks that it knows.
+	Marks *int64 `json:"marks,omitempty"`
 
 	// Member It is in a cluster, if only of its own.
 	Member bool   `json:"member"`
@@ -656,6 +913,25 @@ type PeerSubscriptionPage struct {
 type PeerTopic struct {
 	ClientId string `json:"client_id"`
 	Topic    string `json:"topic"`
+}
+
+// PeerWill defines model for PeerWill.
+type PeerWill struct {
+	// Author Who leaves a will, for the access rules.
+	Author *PeerAuthor `json:"author,omitempty"`
+
+	// Delay Seconds.
+	Delay int64 `json:"delay,omitempty"`
+
+	// Expiry Message expiry interval, seconds.
+	Expiry     *int64  `json:"expiry,omitempty"`
+	From       string  `json:"from,omitempty"`
+	Payload    []byte  `json:"payload"`
+	Properties []byte  `json:"properties,omitempty"`
+	Qos        int     `json:"qos"`
+	Retain     bool    `json:"retain"`
+	Topic      string  `json:"topic"`
+	Username   *string `json:"username,omitempty"`
 }
 
 // PluginList defines model for PluginList.
@@ -972,11 +1248,26 @@ type ClusterRecoverJSONRequestBody = ClusterRecover
 // PeerCleanAclJSONRequestBody defines body for PeerCleanAcl for application/json ContentType.
 type PeerCleanAclJSONRequestBody = PeerTopic
 
+// PeerHomesClaimJSONRequestBody defines body for PeerHomesClaim for application/json ContentType.
+type PeerHomesClaimJSONRequestBody = PeerHomeClaims
+
+// PeerHomesPullJSONRequestBody defines body for PeerHomesPull for application/json ContentType.
+type PeerHomesPullJSONRequestBody = PeerHomePull
+
+// PeerHomesReportJSONRequestBody defines body for PeerHomesReport for application/json ContentType.
+type PeerHomesReportJSONRequestBody = PeerHomeReports
+
 // PeerKickJSONRequestBody defines body for PeerKick for application/json ContentType.
 type PeerKickJSONRequestBody = PeerClientName
 
 // PeerAdmitJSONRequestBody defines body for PeerAdmit for application/json ContentType.
 type PeerAdmitJSONRequestBody = PeerAdmission
+
+// PeerMoveBeginJSONRequestBody defines body for PeerMoveBegin for application/json ContentType.
+type PeerMoveBeginJSONRequestBody = PeerMoveRequest
+
+// PeerMoveCommitJSONRequestBody defines body for PeerMoveCommit for application/json ContentType.
+type PeerMoveCommitJSONRequestBody = PeerMoveCommit
 
 // PeerSetPluginConfigJSONRequestBody defines body for PeerSetPluginConfig for application/json ContentType.
 type PeerSetPluginConfigJSONRequestBody = PeerPluginConfig
@@ -1192,6 +1483,60 @@ type ClientInterface interface {
 	// Corresponds with POST /peer/commands (the `PeerCommand` operationId).
 	PeerCommandWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// PeerHomesClaimWithBody Claim client identifiers
+	//
+	// Asked of the owner of their shards by a node at which these clients connect. A repeated claim is answered as the first time. 503 may be repeated, maybe at another owner.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /peer/homes/claims (the `PeerHomesClaim` operationId).
+	PeerHomesClaimWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerHomesClaim Claim client identifiers
+	//
+	// Asked of the owner of their shards by a node at which these clients connect. A repeated claim is answered as the first time. 503 may be repeated, maybe at another owner.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /peer/homes/claims (the `PeerHomesClaim` operationId).
+	PeerHomesClaim(ctx context.Context, body PeerHomesClaimJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerHomesPullWithBody List the clients of shards
+	//
+	// Asked by the owner or keeper of shards that are new to it: what this node has of them, page by page.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /peer/homes/pull (the `PeerHomesPull` operationId).
+	PeerHomesPullWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerHomesPull List the clients of shards
+	//
+	// Asked by the owner or keeper of shards that are new to it: what this node has of them, page by page.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /peer/homes/pull (the `PeerHomesPull` operationId).
+	PeerHomesPull(ctx context.Context, body PeerHomesPullJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerHomesReportWithBody Tell what has become of clients
+	//
+	// Sent until it is taken; repeating it is harmless.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /peer/homes/reports (the `PeerHomesReport` operationId).
+	PeerHomesReportWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerHomesReport Tell what has become of clients
+	//
+	// Sent until it is taken; repeating it is harmless.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /peer/homes/reports (the `PeerHomesReport` operationId).
+	PeerHomesReport(ctx context.Context, body PeerHomesReportJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// PeerKickWithBody Close a connection
 	//
 	// Answered when it is gone.
@@ -1248,6 +1593,42 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /peer/metrics (the `PeerMetrics` operationId).
 	PeerMetrics(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerMoveBeginWithBody Begin to move a session
+	//
+	// Asked of the node that has it: its connection ends, and what it consists of is told.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /peer/moves/begin (the `PeerMoveBegin` operationId).
+	PeerMoveBeginWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerMoveBegin Begin to move a session
+	//
+	// Asked of the node that has it: its connection ends, and what it consists of is told.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /peer/moves/begin (the `PeerMoveBegin` operationId).
+	PeerMoveBegin(ctx context.Context, body PeerMoveBeginJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerMoveCommitWithBody Give a session up
+	//
+	// The session is at the node that asks from then on. Repeating it is harmless.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /peer/moves/commit (the `PeerMoveCommit` operationId).
+	PeerMoveCommitWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PeerMoveCommit Give a session up
+	//
+	// The session is at the node that asks from then on. Repeating it is harmless.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /peer/moves/commit (the `PeerMoveCommit` operationId).
+	PeerMoveCommit(ctx context.Context, body PeerMoveCommitJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// PeerNode Say what the lists of nodes show
 	//
@@ -1843,6 +2224,120 @@ func (c *APIClient) PeerCommandWithBody(ctx context.Context, contentType string,
 	return c.Client.Do(req)
 }
 
+// PeerHomesClaimWithBody Claim client identifiers
+//
+// Asked of the owner of their shards by a node at which these clients connect. A repeated claim is answered as the first time. 503 may be repeated, maybe at another owner.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /peer/homes/claims (the `PeerHomesClaim` operationId).
+func (c *APIClient) PeerHomesClaimWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerHomesClaimRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerHomesClaim Claim client identifiers
+//
+// Asked of the owner of their shards by a node at which these clients connect. A repeated claim is answered as the first time. 503 may be repeated, maybe at another owner.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /peer/homes/claims (the `PeerHomesClaim` operationId).
+func (c *APIClient) PeerHomesClaim(ctx context.Context, body PeerHomesClaimJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerHomesClaimRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerHomesPullWithBody List the clients of shards
+//
+// Asked by the owner or keeper of shards that are new to it: what this node has of them, page by page.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /peer/homes/pull (the `PeerHomesPull` operationId).
+func (c *APIClient) PeerHomesPullWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerHomesPullRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerHomesPull List the clients of shards
+//
+// Asked by the owner or keeper of shards that are new to it: what this node has of them, page by page.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /peer/homes/pull (the `PeerHomesPull` operationId).
+func (c *APIClient) PeerHomesPull(ctx context.Context, body PeerHomesPullJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerHomesPullRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerHomesReportWithBody Tell what has become of clients
+//
+// Sent until it is taken; repeating it is harmless.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /peer/homes/reports (the `PeerHomesReport` operationId).
+func (c *APIClient) PeerHomesReportWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerHomesReportRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerHomesReport Tell what has become of clients
+//
+// Sent until it is taken; repeating it is harmless.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /peer/homes/reports (the `PeerHomesReport` operationId).
+func (c *APIClient) PeerHomesReport(ctx context.Context, body PeerHomesReportJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerHomesReportRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // PeerKickWithBody Close a connection
 //
 // Answered when it is gone.
@@ -1960,6 +2455,82 @@ func (c *APIClient) PeerDismiss(ctx context.Context, id string, reqEditors ...Re
 // Corresponds with GET /peer/metrics (the `PeerMetrics` operationId).
 func (c *APIClient) PeerMetrics(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewPeerMetricsRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerMoveBeginWithBody Begin to move a session
+//
+// Asked of the node that has it: its connection ends, and what it consists of is told.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /peer/moves/begin (the `PeerMoveBegin` operationId).
+func (c *APIClient) PeerMoveBeginWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerMoveBeginRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerMoveBegin Begin to move a session
+//
+// Asked of the node that has it: its connection ends, and what it consists of is told.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /peer/moves/begin (the `PeerMoveBegin` operationId).
+func (c *APIClient) PeerMoveBegin(ctx context.Context, body PeerMoveBeginJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerMoveBeginRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerMoveCommitWithBody Give a session up
+//
+// The session is at the node that asks from then on. Repeating it is harmless.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /peer/moves/commit (the `PeerMoveCommit` operationId).
+func (c *APIClient) PeerMoveCommitWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerMoveCommitRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PeerMoveCommit Give a session up
+//
+// The session is at the node that asks from then on. Repeating it is harmless.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /peer/moves/commit (the `PeerMoveCommit` operationId).
+func (c *APIClient) PeerMoveCommit(ctx context.Context, body PeerMoveCommitJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPeerMoveCommitRequest(c.Server, body)
 	if err != nil {
 		return nil, err
 	}
@@ -3140,6 +3711,126 @@ func NewPeerCommandRequestWithBody(server string, contentType string, body io.Re
 	return req, nil
 }
 
+// NewPeerHomesClaimRequest calls the generic PeerHomesClaim builder with application/json body
+func NewPeerHomesClaimRequest(server string, body PeerHomesClaimJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewPeerHomesClaimRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewPeerHomesClaimRequestWithBody constructs an http.Request for the PeerHomesClaim method, with any body, and a specified content type
+func NewPeerHomesClaimRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/peer/homes/claims")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewPeerHomesPullRequest calls the generic PeerHomesPull builder with application/json body
+func NewPeerHomesPullRequest(server string, body PeerHomesPullJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewPeerHomesPullRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewPeerHomesPullRequestWithBody constructs an http.Request for the PeerHomesPull method, with any body, and a specified content type
+func NewPeerHomesPullRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/peer/homes/pull")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewPeerHomesReportRequest calls the generic PeerHomesReport builder with application/json body
+func NewPeerHomesReportRequest(server string, body PeerHomesReportJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewPeerHomesReportRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewPeerHomesReportRequestWithBody constructs an http.Request for the PeerHomesReport method, with any body, and a specified content type
+func NewPeerHomesReportRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/peer/homes/reports")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewPeerKickRequest calls the generic PeerKick builder with application/json body
 func NewPeerKickRequest(server string, body PeerKickJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -3304,6 +3995,86 @@ func NewPeerMetricsRequest(server string) (*http.Request, error) {
 	if err != nil {
 		return nil, err
 	}
+
+	return req, nil
+}
+
+// NewPeerMoveBeginRequest calls the generic PeerMoveBegin builder with application/json body
+func NewPeerMoveBeginRequest(server string, body PeerMoveBeginJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewPeerMoveBeginRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewPeerMoveBeginRequestWithBody constructs an http.Request for the PeerMoveBegin method, with any body, and a specified content type
+func NewPeerMoveBeginRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/peer/moves/begin")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewPeerMoveCommitRequest calls the generic PeerMoveCommit builder with application/json body
+func NewPeerMoveCommitRequest(server string, body PeerMoveCommitJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewPeerMoveCommitRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewPeerMoveCommitRequestWithBody constructs an http.Request for the PeerMoveCommit method, with any body, and a specified content type
+func NewPeerMoveCommitRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/peer/moves/commit")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
 
 	return req, nil
 }
@@ -4940,6 +5711,60 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /peer/commands (the `PeerCommand` operationId).
 	PeerCommandWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PeerCommandResponse, error)
 
+	// PeerHomesClaimWithBodyWithResponse Claim client identifiers
+	//
+	// Asked of the owner of their shards by a node at which these clients connect. A repeated claim is answered as the first time. 503 may be repeated, maybe at another owner.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /peer/homes/claims (the `PeerHomesClaim` operationId).
+	PeerHomesClaimWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PeerHomesClaimResponse, error)
+
+	// PeerHomesClaimWithResponse Claim client identifiers
+	//
+	// Asked of the owner of their shards by a node at which these clients connect. A repeated claim is answered as the first time. 503 may be repeated, maybe at another owner.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /peer/homes/claims (the `PeerHomesClaim` operationId).
+	PeerHomesClaimWithResponse(ctx context.Context, body PeerHomesClaimJSONRequestBody, reqEditors ...RequestEditorFn) (*PeerHomesClaimResponse, error)
+
+	// PeerHomesPullWithBodyWithResponse List the clients of shards
+	//
+	// Asked by the owner or keeper of shards that are new to it: what this node has of them, page by page.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /peer/homes/pull (the `PeerHomesPull` operationId).
+	PeerHomesPullWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PeerHomesPullResponse, error)
+
+	// PeerHomesPullWithResponse List the clients of shards
+	//
+	// Asked by the owner or keeper of shards that are new to it: what this node has of them, page by page.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /peer/homes/pull (the `PeerHomesPull` operationId).
+	PeerHomesPullWithResponse(ctx context.Context, body PeerHomesPullJSONRequestBody, reqEditors ...RequestEditorFn) (*PeerHomesPullResponse, error)
+
+	// PeerHomesReportWithBodyWithResponse Tell what has become of clients
+	//
+	// Sent until it is taken; repeating it is harmless.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /peer/homes/reports (the `PeerHomesReport` operationId).
+	PeerHomesReportWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PeerHomesReportResponse, error)
+
+	// PeerHomesReportWithResponse Tell what has become of clients
+	//
+	// Sent until it is taken; repeating it is harmless.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /peer/homes/reports (the `PeerHomesReport` operationId).
+	PeerHomesReportWithResponse(ctx context.Context, body PeerHomesReportJSONRequestBody, reqEditors ...RequestEditorFn) (*PeerHomesReportResponse, error)
+
 	// PeerKickWithBodyWithResponse Close a connection
 	//
 	// Answered when it is gone.
@@ -5002,6 +5827,42 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /peer/metrics (the `PeerMetrics` operationId).
 	PeerMetricsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*PeerMetricsResponse, error)
+
+	// PeerMoveBeginWithBodyWithResponse Begin to move a session
+	//
+	// Asked of the node that has it: its connection ends, and what it consists of is told.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /peer/moves/begin (the `PeerMoveBegin` operationId).
+	PeerMoveBeginWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PeerMoveBeginResponse, error)
+
+	// PeerMoveBeginWithResponse Begin to move a session
+	//
+	// Asked of the node that has it: its connection ends, and what it consists of is told.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /peer/moves/begin (the `PeerMoveBegin` operationId).
+	PeerMoveBeginWithResponse(ctx context.Context, body PeerMoveBeginJSONRequestBody, reqEditors ...RequestEditorFn) (*PeerMoveBeginResponse, error)
+
+	// PeerMoveCommitWithBodyWithResponse Give a session up
+	//
+	// The session is at the node that asks from then on. Repeating it is harmless.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /peer/moves/commit (the `PeerMoveCommit` operationId).
+	PeerMoveCommitWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PeerMoveCommitResponse, error)
+
+	// PeerMoveCommitWithResponse Give a session up
+	//
+	// The session is at the node that asks from then on. Repeating it is harmless.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /peer/moves/commit (the `PeerMoveCommit` operationId).
+	PeerMoveCommitWithResponse(ctx context.Context, body PeerMoveCommitJSONRequestBody, reqEditors ...RequestEditorFn) (*PeerMoveCommitResponse, error)
 
 	// PeerNodeWithResponse Say what the lists of nodes show
 	//
@@ -5972,6 +6833,143 @@ func (r PeerCommandResponse) ContentType() string {
 	return ""
 }
 
+type PeerHomesClaimResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *PeerHomeGrants
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PeerHomesClaimResponse) GetJSON200() *PeerHomeGrants {
+	return r.JSON200
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r PeerHomesClaimResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r PeerHomesClaimResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PeerHomesClaimResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PeerHomesClaimResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PeerHomesClaimResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PeerHomesPullResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *PeerHomePage
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PeerHomesPullResponse) GetJSON200() *PeerHomePage {
+	return r.JSON200
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r PeerHomesPullResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r PeerHomesPullResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PeerHomesPullResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PeerHomesPullResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PeerHomesPullResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PeerHomesReportResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r PeerHomesReportResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r PeerHomesReportResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PeerHomesReportResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PeerHomesReportResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PeerHomesReportResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type PeerKickResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -6220,6 +7218,102 @@ func (r PeerMetricsResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r PeerMetricsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PeerMoveBeginResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *PeerMoveState
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PeerMoveBeginResponse) GetJSON200() *PeerMoveState {
+	return r.JSON200
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r PeerMoveBeginResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r PeerMoveBeginResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PeerMoveBeginResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PeerMoveBeginResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PeerMoveBeginResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PeerMoveCommitResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *PeerMoveResult
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PeerMoveCommitResponse) GetJSON200() *PeerMoveResult {
+	return r.JSON200
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r PeerMoveCommitResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r PeerMoveCommitResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PeerMoveCommitResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PeerMoveCommitResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PeerMoveCommitResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -8145,6 +9239,96 @@ func (c *ClientWithResponses) PeerCommandWithBodyWithResponse(ctx context.Contex
 	return ParsePeerCommandResponse(rsp)
 }
 
+// PeerHomesClaimWithBodyWithResponse Claim client identifiers
+//
+// Asked of the owner of their shards by a node at which these clients connect. A repeated claim is answered as the first time. 503 may be repeated, maybe at another owner.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /peer/homes/claims (the `PeerHomesClaim` operationId).
+func (c *ClientWithResponses) PeerHomesClaimWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PeerHomesClaimResponse, error) {
+	rsp, err := c.PeerHomesClaimWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerHomesClaimResponse(rsp)
+}
+
+// PeerHomesClaimWithResponse Claim client identifiers
+//
+// Asked of the owner of their shards by a node at which these clients connect. A repeated claim is answered as the first time. 503 may be repeated, maybe at another owner.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /peer/homes/claims (the `PeerHomesClaim` operationId).
+func (c *ClientWithResponses) PeerHomesClaimWithResponse(ctx context.Context, body PeerHomesClaimJSONRequestBody, reqEditors ...RequestEditorFn) (*PeerHomesClaimResponse, error) {
+	rsp, err := c.PeerHomesClaim(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerHomesClaimResponse(rsp)
+}
+
+// PeerHomesPullWithBodyWithResponse List the clients of shards
+//
+// Asked by the owner or keeper of shards that are new to it: what this node has of them, page by page.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /peer/homes/pull (the `PeerHomesPull` operationId).
+func (c *ClientWithResponses) PeerHomesPullWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PeerHomesPullResponse, error) {
+	rsp, err := c.PeerHomesPullWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerHomesPullResponse(rsp)
+}
+
+// PeerHomesPullWithResponse List the clients of shards
+//
+// Asked by the owner or keeper of shards that are new to it: what this node has of them, page by page.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /peer/homes/pull (the `PeerHomesPull` operationId).
+func (c *ClientWithResponses) PeerHomesPullWithResponse(ctx context.Context, body PeerHomesPullJSONRequestBody, reqEditors ...RequestEditorFn) (*PeerHomesPullResponse, error) {
+	rsp, err := c.PeerHomesPull(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerHomesPullResponse(rsp)
+}
+
+// PeerHomesReportWithBodyWithResponse Tell what has become of clients
+//
+// Sent until it is taken; repeating it is harmless.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /peer/homes/reports (the `PeerHomesReport` operationId).
+func (c *ClientWithResponses) PeerHomesReportWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PeerHomesReportResponse, error) {
+	rsp, err := c.PeerHomesReportWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerHomesReportResponse(rsp)
+}
+
+// PeerHomesReportWithResponse Tell what has become of clients
+//
+// Sent until it is taken; repeating it is harmless.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /peer/homes/reports (the `PeerHomesReport` operationId).
+func (c *ClientWithResponses) PeerHomesReportWithResponse(ctx context.Context, body PeerHomesReportJSONRequestBody, reqEditors ...RequestEditorFn) (*PeerHomesReportResponse, error) {
+	rsp, err := c.PeerHomesReport(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerHomesReportResponse(rsp)
+}
+
 // PeerKickWithBodyWithResponse Close a connection
 //
 // Answered when it is gone.
@@ -8248,6 +9432,66 @@ func (c *ClientWithResponses) PeerMetricsWithResponse(ctx context.Context, reqEd
 		return nil, err
 	}
 	return ParsePeerMetricsResponse(rsp)
+}
+
+// PeerMoveBeginWithBodyWithResponse Begin to move a session
+//
+// Asked of the node that has it: its connection ends, and what it consists of is told.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /peer/moves/begin (the `PeerMoveBegin` operationId).
+func (c *ClientWithResponses) PeerMoveBeginWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PeerMoveBeginResponse, error) {
+	rsp, err := c.PeerMoveBeginWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerMoveBeginResponse(rsp)
+}
+
+// PeerMoveBeginWithResponse Begin to move a session
+//
+// Asked of the node that has it: its connection ends, and what it consists of is told.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /peer/moves/begin (the `PeerMoveBegin` operationId).
+func (c *ClientWithResponses) PeerMoveBeginWithResponse(ctx context.Context, body PeerMoveBeginJSONRequestBody, reqEditors ...RequestEditorFn) (*PeerMoveBeginResponse, error) {
+	rsp, err := c.PeerMoveBegin(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerMoveBeginResponse(rsp)
+}
+
+// PeerMoveCommitWithBodyWithResponse Give a session up
+//
+// The session is at the node that asks from then on. Repeating it is harmless.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /peer/moves/commit (the `PeerMoveCommit` operationId).
+func (c *ClientWithResponses) PeerMoveCommitWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PeerMoveCommitResponse, error) {
+	rsp, err := c.PeerMoveCommitWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerMoveCommitResponse(rsp)
+}
+
+// PeerMoveCommitWithResponse Give a session up
+//
+// The session is at the node that asks from then on. Repeating it is harmless.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /peer/moves/commit (the `PeerMoveCommit` operationId).
+func (c *ClientWithResponses) PeerMoveCommitWithResponse(ctx context.Context, body PeerMoveCommitJSONRequestBody, reqEditors ...RequestEditorFn) (*PeerMoveCommitResponse, error) {
+	rsp, err := c.PeerMoveCommit(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePeerMoveCommitResponse(rsp)
 }
 
 // PeerNodeWithResponse Say what the lists of nodes show
@@ -9296,6 +10540,101 @@ func ParsePeerCommandResponse(rsp *http.Response) (*PeerCommandResponse, error) 
 	return response, nil
 }
 
+// ParsePeerHomesClaimResponse parses an HTTP response from a PeerHomesClaimWithResponse call
+func ParsePeerHomesClaimResponse(rsp *http.Response) (*PeerHomesClaimResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PeerHomesClaimResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PeerHomeGrants
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePeerHomesPullResponse parses an HTTP response from a PeerHomesPullWithResponse call
+func ParsePeerHomesPullResponse(rsp *http.Response) (*PeerHomesPullResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PeerHomesPullResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PeerHomePage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePeerHomesReportResponse parses an HTTP response from a PeerHomesReportWithResponse call
+func ParsePeerHomesReportResponse(rsp *http.Response) (*PeerHomesReportResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PeerHomesReportResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParsePeerKickResponse parses an HTTP response from a PeerKickWithResponse call
 func ParsePeerKickResponse(rsp *http.Response) (*PeerKickResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -9471,6 +10810,72 @@ func ParsePeerMetricsResponse(rsp *http.Response) (*PeerMetricsResponse, error) 
 			return nil, err
 		}
 		response.JSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePeerMoveBeginResponse parses an HTTP response from a PeerMoveBeginWithResponse call
+func ParsePeerMoveBeginResponse(rsp *http.Response) (*PeerMoveBeginResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PeerMoveBeginResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PeerMoveState
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePeerMoveCommitResponse parses an HTTP response from a PeerMoveCommitWithResponse call
+func ParsePeerMoveCommitResponse(rsp *http.Response) (*PeerMoveCommitResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PeerMoveCommitResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PeerMoveResult
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
 		var dest Unavailable
@@ -10724,6 +12129,15 @@ type ServerInterface interface {
 	// PeerCommand Apply a command to the metadata
 	// (POST /peer/commands)
 	PeerCommand(ctx echo.Context) error
+	// PeerHomesClaim Claim client identifiers
+	// (POST /peer/homes/claims)
+	PeerHomesClaim(ctx echo.Context) error
+	// PeerHomesPull List the clients of shards
+	// (POST /peer/homes/pull)
+	PeerHomesPull(ctx echo.Context) error
+	// PeerHomesReport Tell what has become of clients
+	// (POST /peer/homes/reports)
+	PeerHomesReport(ctx echo.Context) error
 	// PeerKick Close a connection
 	// (POST /peer/kick)
 	PeerKick(ctx echo.Context) error
@@ -10739,6 +12153,12 @@ type ServerInterface interface {
 	// PeerMetrics Show the counters
 	// (GET /peer/metrics)
 	PeerMetrics(ctx echo.Context) error
+	// PeerMoveBegin Begin to move a session
+	// (POST /peer/moves/begin)
+	PeerMoveBegin(ctx echo.Context) error
+	// PeerMoveCommit Give a session up
+	// (POST /peer/moves/commit)
+	PeerMoveCommit(ctx echo.Context) error
 	// PeerNode Say what the lists of nodes show
 	// (GET /peer/node)
 	PeerNode(ctx echo.Context) error
@@ -10991,6 +12411,33 @@ func (w *ServerInterfaceWrapper) PeerCommand(ctx echo.Context) error {
 	return err
 }
 
+// PeerHomesClaim converts echo context to params.
+func (w *ServerInterfaceWrapper) PeerHomesClaim(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PeerHomesClaim(ctx)
+	return err
+}
+
+// PeerHomesPull converts echo context to params.
+func (w *ServerInterfaceWrapper) PeerHomesPull(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PeerHomesPull(ctx)
+	return err
+}
+
+// PeerHomesReport converts echo context to params.
+func (w *ServerInterfaceWrapper) PeerHomesReport(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PeerHomesReport(ctx)
+	return err
+}
+
 // PeerKick converts echo context to params.
 func (w *ServerInterfaceWrapper) PeerKick(ctx echo.Context) error {
 	var err error
@@ -11040,6 +12487,24 @@ func (w *ServerInterfaceWrapper) PeerMetrics(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.PeerMetrics(ctx)
+	return err
+}
+
+// PeerMoveBegin converts echo context to params.
+func (w *ServerInterfaceWrapper) PeerMoveBegin(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PeerMoveBegin(ctx)
+	return err
+}
+
+// PeerMoveCommit converts echo context to params.
+func (w *ServerInterfaceWrapper) PeerMoveCommit(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PeerMoveCommit(ctx)
 	return err
 }
 
@@ -11651,6 +13116,11 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.POST(options.BaseURL+"/peer/reconfigure", wrapper.PeerReconfigure, options.OperationMiddlewares["peer_reconfigure"]...)
 	router.GET(options.BaseURL+"/peer/storage", wrapper.PeerStorage, options.OperationMiddlewares["peer_storage"]...)
 	router.GET(options.BaseURL+"/peer/alarms", wrapper.PeerAlarms, options.OperationMiddlewares["peer_alarms"]...)
+	router.POST(options.BaseURL+"/peer/homes/claims", wrapper.PeerHomesClaim, options.OperationMiddlewares["peer_homes_claim"]...)
+	router.POST(options.BaseURL+"/peer/homes/reports", wrapper.PeerHomesReport, options.OperationMiddlewares["peer_homes_report"]...)
+	router.POST(options.BaseURL+"/peer/homes/pull", wrapper.PeerHomesPull, options.OperationMiddlewares["peer_homes_pull"]...)
+	router.POST(options.BaseURL+"/peer/moves/begin", wrapper.PeerMoveBegin, options.OperationMiddlewares["peer_move_begin"]...)
+	router.POST(options.BaseURL+"/peer/moves/commit", wrapper.PeerMoveCommit, options.OperationMiddlewares["peer_move_commit"]...)
 
 }
 
@@ -12232,6 +13702,108 @@ func (response PeerCommand503JSONResponse) VisitPeerCommandResponse(w http.Respo
 	return err
 }
 
+type PeerHomesClaimRequestObject struct {
+	Body *PeerHomesClaimJSONRequestBody
+}
+
+type PeerHomesClaimResponseObject interface {
+	VisitPeerHomesClaimResponse(w http.ResponseWriter) error
+}
+
+type PeerHomesClaim200JSONResponse PeerHomeGrants
+
+func (response PeerHomesClaim200JSONResponse) VisitPeerHomesClaimResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerHomesClaim503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response PeerHomesClaim503JSONResponse) VisitPeerHomesClaimResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerHomesPullRequestObject struct {
+	Body *PeerHomesPullJSONRequestBody
+}
+
+type PeerHomesPullResponseObject interface {
+	VisitPeerHomesPullResponse(w http.ResponseWriter) error
+}
+
+type PeerHomesPull200JSONResponse PeerHomePage
+
+func (response PeerHomesPull200JSONResponse) VisitPeerHomesPullResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerHomesPull503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response PeerHomesPull503JSONResponse) VisitPeerHomesPullResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerHomesReportRequestObject struct {
+	Body *PeerHomesReportJSONRequestBody
+}
+
+type PeerHomesReportResponseObject interface {
+	VisitPeerHomesReportResponse(w http.ResponseWriter) error
+}
+
+type PeerHomesReport204Response struct {
+}
+
+func (response PeerHomesReport204Response) VisitPeerHomesReportResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type PeerHomesReport503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response PeerHomesReport503JSONResponse) VisitPeerHomesReportResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type PeerKickRequestObject struct {
 	Body *PeerKickJSONRequestBody
 }
@@ -12451,6 +14023,78 @@ func (response PeerMetrics409JSONResponse) VisitPeerMetricsResponse(w http.Respo
 type PeerMetrics503JSONResponse struct{ UnavailableJSONResponse }
 
 func (response PeerMetrics503JSONResponse) VisitPeerMetricsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerMoveBeginRequestObject struct {
+	Body *PeerMoveBeginJSONRequestBody
+}
+
+type PeerMoveBeginResponseObject interface {
+	VisitPeerMoveBeginResponse(w http.ResponseWriter) error
+}
+
+type PeerMoveBegin200JSONResponse PeerMoveState
+
+func (response PeerMoveBegin200JSONResponse) VisitPeerMoveBeginResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerMoveBegin503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response PeerMoveBegin503JSONResponse) VisitPeerMoveBeginResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerMoveCommitRequestObject struct {
+	Body *PeerMoveCommitJSONRequestBody
+}
+
+type PeerMoveCommitResponseObject interface {
+	VisitPeerMoveCommitResponse(w http.ResponseWriter) error
+}
+
+type PeerMoveCommit200JSONResponse PeerMoveResult
+
+func (response PeerMoveCommit200JSONResponse) VisitPeerMoveCommitResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PeerMoveCommit503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response PeerMoveCommit503JSONResponse) VisitPeerMoveCommitResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response); err != nil {
@@ -14083,6 +15727,15 @@ type StrictServerInterface interface {
 	// PeerCommand Apply a command to the metadata
 	// (POST /peer/commands)
 	PeerCommand(ctx context.Context, request PeerCommandRequestObject) (PeerCommandResponseObject, error)
+	// PeerHomesClaim Claim client identifiers
+	// (POST /peer/homes/claims)
+	PeerHomesClaim(ctx context.Context, request PeerHomesClaimRequestObject) (PeerHomesClaimResponseObject, error)
+	// PeerHomesPull List the clients of shards
+	// (POST /peer/homes/pull)
+	PeerHomesPull(ctx context.Context, request PeerHomesPullRequestObject) (PeerHomesPullResponseObject, error)
+	// PeerHomesReport Tell what has become of clients
+	// (POST /peer/homes/reports)
+	PeerHomesReport(ctx context.Context, request PeerHomesReportRequestObject) (PeerHomesReportResponseObject, error)
 	// PeerKick Close a connection
 	// (POST /peer/kick)
 	PeerKick(ctx context.Context, request PeerKickRequestObject) (PeerKickResponseObject, error)
@@ -14098,6 +15751,12 @@ type StrictServerInterface interface {
 	// PeerMetrics Show the counters
 	// (GET /peer/metrics)
 	PeerMetrics(ctx context.Context, request PeerMetricsRequestObject) (PeerMetricsResponseObject, error)
+	// PeerMoveBegin Begin to move a session
+	// (POST /peer/moves/begin)
+	PeerMoveBegin(ctx context.Context, request PeerMoveBeginRequestObject) (PeerMoveBeginResponseObject, error)
+	// PeerMoveCommit Give a session up
+	// (POST /peer/moves/commit)
+	PeerMoveCommit(ctx context.Context, request PeerMoveCommitRequestObject) (PeerMoveCommitResponseObject, error)
 	// PeerNode Say what the lists of nodes show
 	// (GET /peer/node)
 	PeerNode(ctx context.Context, request PeerNodeRequestObject) (PeerNodeResponseObject, error)
@@ -14570,6 +16229,144 @@ func (sh *strictHandler) PeerCommand(ctx echo.Context) error {
 	return nil
 }
 
+// PeerHomesClaim operation middleware
+func (sh *strictHandler) PeerHomesClaim(ctx echo.Context) error {
+	var request PeerHomesClaimRequestObject
+
+	var body PeerHomesClaimJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PeerHomesClaim(ctx.Request().Context(), request.(PeerHomesClaimRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PeerHomesClaim")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PeerHomesClaimResponseObject); ok {
+		return validResponse.VisitPeerHomesClaimResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// PeerHomesPull operation middleware
+func (sh *strictHandler) PeerHomesPull(ctx echo.Context) error {
+	var request PeerHomesPullRequestObject
+
+	var body PeerHomesPullJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PeerHomesPull(ctx.Request().Context(), request.(PeerHomesPullRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PeerHomesPull")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PeerHomesPullResponseObject); ok {
+		return validResponse.VisitPeerHomesPullResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// PeerHomesReport operation middleware
+func (sh *strictHandler) PeerHomesReport(ctx echo.Context) error {
+	var request PeerHomesReportRequestObject
+
+	var body PeerHomesReportJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PeerHomesReport(ctx.Request().Context(), request.(PeerHomesReportRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PeerHomesReport")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PeerHomesReportResponseObject); ok {
+		return validResponse.VisitPeerHomesReportResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // PeerKick operation middleware
 func (sh *strictHandler) PeerKick(ctx echo.Context) error {
 	var request PeerKickRequestObject
@@ -14727,6 +16524,98 @@ func (sh *strictHandler) PeerMetrics(ctx echo.Context) error {
 		return err
 	} else if validResponse, ok := response.(PeerMetricsResponseObject); ok {
 		return validResponse.VisitPeerMetricsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// PeerMoveBegin operation middleware
+func (sh *strictHandler) PeerMoveBegin(ctx echo.Context) error {
+	var request PeerMoveBeginRequestObject
+
+	var body PeerMoveBeginJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PeerMoveBegin(ctx.Request().Context(), request.(PeerMoveBeginRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PeerMoveBegin")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PeerMoveBeginResponseObject); ok {
+		return validResponse.VisitPeerMoveBeginResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// PeerMoveCommit operation middleware
+func (sh *strictHandler) PeerMoveCommit(ctx echo.Context) error {
+	var request PeerMoveCommitRequestObject
+
+	var body PeerMoveCommitJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PeerMoveCommit(ctx.Request().Context(), request.(PeerMoveCommitRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PeerMoveCommit")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PeerMoveCommitResponseObject); ok {
+		return validResponse.VisitPeerMoveCommitResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
@@ -15739,149 +17628,177 @@ func (sh *strictHandler) VmProfile(ctx echo.Context, name VmProfileParamsName, p
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7H3/c9w2ku+/gpq7H96rYkaSneQS5ZfzeteJ78WO1nKSepW4JAzZM4OIBGgA1GjW5f/9Cg2ABIcAh6Mv",
-	"UezaS9Wt7SGJBrrR39D9wYdZLqpacOBazU4/zGoqaQUaJP7tDEA+O3v5C0jFBDf/UoDKJas1/nX2dg3k",
-	"2v5IxJLoNZBnZy8z8oQISZ7OZ9mMmcfeNyC3s2zGaQWz0xmt2SybSXjfMAnF7FTLBrKZytdQUTNGRW9Y",
-	"1VSz06fZrGLc/vlJNtPb2rzOuIYVyNnHjxkS+LxkwPXLv8fJy/FXwgrgmi0ZyBRV9sELVozS5mhQWjK+",
-	"akl4wUoNckjAM6JFzXKyxN9TI9tfbzHsj6xiejjqG7FRnh01XUFq3BJfn8SJk2P8v4Afx0l+/LRcKkiR",
-	"pQWpqVJEXKfXQ9gPjBK2n4yzslkxfmbkeUiL/ZGYATOyYXptBNb8r2g0qSUs2U2KuhpfPYhbH83DqhZc",
-	"AW6r10K/EA0vzJ9zwTVwXC5a1yXLqSHx6A9l91v30f+UsJydzv7jqNuwR/ZXdfSCsrKRYIca7AEJhCnC",
-	"BVFNviZ6zfhqPnOr9AaWjYL7owR3Q5qal5rklHOhyQJIITh8RzZrqg19Gyn4yvyBcbIRslBEm1+MEHNR",
-	"gP0bVVeKXHGxUTiD+6b+MMq5wLUka6pIvqZ8BQVZNNrOyNBdgVJ0BShmluCfOW30Wkj2rwHVGm70UV1S",
-	"tkNvRJj6lL0WJJeA+o2WKkNJxrUUvBv1mrKSLkp4lKUiXGy+I9SsF0jkJlKp10wZIklJNcjMvEQKQZie",
-	"4yZ2IxlCnpeN0iD/R9jFqaWoQWpmd9NSyBzsFl/SptSz0yUtFexS9T27BtLUrbwpLSQUxGwPs9XdMi+E",
-	"KIFys2qGzphKR2l06jW3hGXI4v9eC6XdzIDQopCgUBEzrfyTpBZSZ8Q8eWr+aIaGG1rVhjUzqN7f/PfJ",
-	"8dz8dzJDbfsj8JVez05PsogR6FTQb5bcd+1TYvEH5NrMwy3eK6gW1kb1l8/ROZzpT0PC+9R6Qk+/evpf",
-	"x7MBfdmsEBt+oRjPI+v46xp4t7k3VJGSKk3WQGVBxNKMtBSyonp2Oiuohi80qyA2CCuGH3+Ju0FvPZus",
-	"yFW0AGKYrxVZMqk0UZraSQ2++odg3G7RaVSUcA1ldA3N+EugupHgVBrTXoUNjZc3Mx9GpGIwuBRlVFKX",
-	"oizFBiRqKKuQNC2opoTywhiEa6FR+IEbW/rbrARaoCdifpDIAvuFQLCCYRvOzR87JRXsnuuUz/gGSqAK",
-	"d9CPNIcNWqN9wo1eGa5M1gpsN4ZffrcSHWUj2+EN5MYHGVUnIdk/UHReFkCMtY9pjB2S7XdGKDjXVDdq",
-	"SIDbcEMSXtNqV/EM1UdeRnciUzjdLUqW43ZFeUPN40pTzfJZNiu4inLaycUoRZ2RNk+r7whdKON5b9as",
-	"ND+0bgiH6I6rUD/hCjANldpngPpq7WP7RSol3ab199u+P8HVBqSKEsSFjuqt0CnZUFQmQmaEGXVJCgHx",
-	"r5k1jqtBNIrtF5kilNi1MCtLOxPTjtU+jBJp9BNaUeO+ZsQoLrSq1hEwUkuvgBPj2IolcavfioBdvWxm",
-	"Pm4otZrP/klCJa6hiEjEjqh7iXVrHoqbn3jH3+iOEGUJubYKd2c7SoDiYrHV7e602phx/fWXs6j339uF",
-	"wevxkRseHTc3PwSqLTWAfS726X8sl5Brdg3PBV+y1XCItdBpgaDOpUT2KQL4MWO9BM8TDssVbCMOYzYT",
-	"kq2s4+TZ7j2lzMSegPJwzaTglXELs9mypIb/HVvbmGfHyQjEWzQyYeYlELihuS63mY1AqBFxMzCaISPU",
-	"JTP+NFS13qKAO/riO+malg3Eg+KQMWY1/MPtGrSEZrj6MbZ5x3bALufN7x/ZPxj7+mvYnFGlTIAzHKEO",
-	"fmkFvf3Hw9zB9rUoFaKApPkRVU01W8RcCme7FdmshcJcjyJUAlG1uALeN0ZP5k/nJycZeZryWnIhIeJ2",
-	"nkmRg1JCqowstuR9IzQlGxSj1og4Lda5ZqJZlIFfxhtvFIy3c1EwGd0YfmAhI3RgcgVVZg0cxVWhvCqR",
-	"X4FWGTk2Kr/hxpXjPWpSqimbrcRwnO8FkXZZM6K2SkOFw1CZr5mG3PiN/YVdiZP5k6/n35hd09wc0aoI",
-	"RwuMNlMa+CEm9aca+I/urZhFraAS1oXoT+FvRr2apbIPIN8wuRTh23e3WTdvynd94if/lXaKm9r46hcK",
-	"csGLabbjcK+1I+h4fjI/nk0K0kLHNdhtKB4DugMR7gus30AtW0KOxzZ9j7tjYWA4Kfzv9OSbb55GXaRB",
-	"rFK91/pU5zWBGw2S03L/kvS9+hjlmIYuKqY8b5Kkj2rIbJavIb/anyr4iZdboujWiC8aYyPJoikLdP/R",
-	"nWI8boNtNLqHjDZYTEd/e74QyOl9BE7JRS+prCILrqcHxnZBhv4CXINkOu6wqKaqqIz/ppkuYeK820H8",
-	"a92nMzOJ5LTrumQxp5DxAm5STg6GZaKq0EhoygtMZZp/LcVqoqITjc5FFbG8x5hIy8gJgRumjPl5QrjQ",
-	"ZCkaXmTkKdFCkIry7Xy/T2xn0Q2WWgZ7sDJchYVkRc8PCuQ/N3+4wLxK4gHBObr6F/cgRVcA9QUt2TXE",
-	"d1NlnPNasJ4n371eQ/TQxiXuDB990iv66kUOMvFhKbTIRZmQ7hpko0DGF8j84rXAhH0fzHbDyvICD5yi",
-	"7/5L8Kkbp6XBrVGfr8H8QlUSMGOHzW7scOqZl6Jx4XvtFmI3Q+KP6vZOp3t0fKAz59nv7HfvNU1yn4I9",
-	"E3GetNC0HD+s26xFCcRY8Qm72H4vc6QlZ4fxrfR2kplRaXm2m/Hap5ei3/47M4u+aHTUKmNgrGLOIqnF",
-	"BqSd9UbM2zkcREq7rqqpbpMYcOTZ91Orl4wFrxgvErmhDSa9pOCrjFA8yUqku1LRpCHJUhEfgOHxBV2I",
-	"Ru9PnCKh2WhIaib60hu2hL07dHXti6nRRrzQPIc2HhvyPvD0IuEkahwmeOLlit5c7H1oXHODvGaxLAet",
-	"GRGSFFStF4LKIgtyGa/++fZtPCO4bnQhNvyue7NPyvNSKChIMFETjUmgSoQuq2fIDt/8DHsqvvMbO/YM",
-	"l7PPgTHWuzODPud7s/hwB4+3M0jhJ1P0vOq24W7eUVSxM5WSLqD0ClsBL2wSfugC0G0paD+Vs9jqqHfz",
-	"XqhetcWT8ToLM1/tzomH/kPKARiYjxpT/p5OS0X76cwuQGrZXruAPGaXEzvLjHLS9/iSWRt89qsDHp76",
-	"rBFaTOVM3Fs2tL5obff0V3xdwpTsRsrb42Iz3UV2SaR40ETVVYItt0iTxAN4P34kg2HmsbOW/XXyFIYM",
-	"ylpx8rLjWd3KR0o6bXVPzLrofqgQnvbTWNj166AkaKiYnkzxC73eMy88PeiFRLrETmV8BVIHD3W7PhET",
-	"p82wozZpKF6jNqU9PGi/PU513OfvaB5yKF68tSc/br83Tsq5pThurRIRaTxt0Q0dPSy/zZEG0hA8kJrK",
-	"G9FomBrfpHj7yGHMOaRyf+7g8oLaxF7EZ/RPmI225xGZSsvtT2uMhKRBNJx4WQI9NCNSgIm05WQjU0hR",
-	"15OfBv6+gWb64zc1ix0MnFsTMDH5xfiyZKu1Trvv+xllntr/HZxc+mfVLNpZJMzmyBcmvD2S40nmL3pZ",
-	"mX46phOvlhU9odqlKTbLYPl3VtFPNly6Tp52dk+ET1l/k+7uyFCUA8HbownuK1/jFctfSNMlTA6t6/gh",
-	"JtXU/uMB5uh2BsePlCExyRn4SpfkKc2AHNol3HeqrsSGLCkewGCVrajg8KQ6xuKRIkH7TV/FK5aE8m1b",
-	"7ig4KZi6GjvlmVwmtVuOaJ9LFgNOOiiq2nLOwaxsDXVQOcSWRPBy60tR3blr2geOFRiWCddrsxZVdz6G",
-	"xUjByFjqsaZq7as7Nmvg3eNYec/FQhTbuG+dDPqz2VY0e6u71JXaLajCsJ1WvQq6PZV8U4sP22IqK3Bu",
-	"2TrptjSnt42QUaU2vfYpm9maoclPi6pi+sK4GJOUZS/h275/2Gh6slPRPn9xyAoUjaQLVqaOFt2xb+qX",
-	"qaOspGjqC8X+dbuFM/buoFkZo3rI87UUFUskAyRspFlXftAXFayqdHJHabqazFi15fkFp1wcVpthXrtV",
-	"giIQiW5lMrevwrXtMSaYcju/UIg78e+23VBoPdmRWQ850QphX8B2NmpSgVh/bnHggdkt0o8TU4yh7+rT",
-	"jWasPROoE+dJU+bwKLTemy8azv8v45C+9Qt4CDtuvepRKjAX8yNTurec03N7+84WpoVizgMIPzaah9tl",
-	"3xsoBS1iZSUy+CV2okgVkUALQlfU1h1NTdfszKAdJ0buG0z8Q5E8ETkkOxE/PXm+24vbdqk2i5KpdeIo",
-	"Jbm3jXq8064Pd7r7nKM9WR/kl+k+Nv3uko/t+TvvZeNfJot+W09gJ3/D/gU+asCs/MSIK3BDdyTA/uBi",
-	"uGrq56z5q786Ds8p+l9+IUVle62ws8sVz2MHBdpSooVtZ8NvZaSCglGemX+mtiAhqEeYcJLkafr22+jZ",
-	"yb4XIzP43pCJmtwtH3HeAcEWOhu5+Ia1Q/3tWFuagrYZsn320G/fwTf3zQhL4xlh/kmDvEYpFstltMsA",
-	"pBQypiW3hMPG99u6Nrs1vQbXsuV6PakEIm3L8LA9aYs/cxGv9+qig52hJdO+MNw4enboJWXl5LW0rl79",
-	"1fHodnFifHfBdcN9++3U49VerBIxT0qzsiRrURYqI6A0q+h0QeoFNokCfLNdj7GWgu8W/k+KgCI0U05o",
-	"fsXFpoRiBUXbqa0aec2uzdZjeo2dyNmkAGooFGbfor3GHi0JQERZgDxIjYYx1462818ZC8USRfq0LFsN",
-	"owRZUjmVHBPBJBXwW1YBUTUa+Ih2TwtYG9cNvxdgABRMXaEnhF28WpArANfMbf7VcWTSTP664eEBoaHR",
-	"F+FmjlrJqJmKOQdvJc2NT5Nfgb6b57fvIKyIthVRJTgxP8ZlumDSFhaFdgPPlEWjo5aiaOp4LFAxpWLb",
-	"w85dBba2ZBzIApZCunTiBqyBIGo9vXWlxu/21yP8GUAeFtCO1f54hzix8y0gDNb7xNc5XTzsTxi6To+z",
-	"n//248vzH/YetOP5UxjouYrijqfuCzG5/OVVrA9vpAtpbvdwrw4Ve0v9YdwElq2B1hMfLanSF3nYvTpt",
-	"l3C4ad+LnHoArYnhJaHooORrsqJyYQwU+mpuOGK+MrWxAJd0cvqQNgrSqv5ZWRJ8RBEtVtgiM1HX17a5",
-	"L6YCFIaFdtpeVu3Tt2q1c+VIkZ3+PbsGThY0vzJmBL1qbLubagU1za8mFyvHUzZtE7lsuBERPIha+gjm",
-	"IHKa6Bx/sux2/fjsGoiQ3r8NBGgL+jYW03PRje52TLs0weJnbWDqBXBH9rPe/tyVvJhKMMFz0ZSx6uGV",
-	"kKLRjEOqBJFq4Pl2PJD8QWxIKfiKdF/D1nsojLjIhmej8diII+1HPzhkrNuW2ES2Yy2BFmpCmiBYoe61",
-	"3gDxVYpT/25f6VfbmdgxLfqOgryRTG/P8zVU/ri4YvxnlUSdwO4c1+Nsz24JvkIaZbURJlnQPlKFSR43",
-	"7Frr2qIWMb6M9OM+F1xLUTqwBDxNPLV+phE1qoVUhIOJJrnRwAwbBJ3C0htBCpE3xi80UQXldAXmL7ZV",
-	"ek3VnLzt2sR+55elayYluS4v7VmlQ6zDwGf+O/+d2yNdBfLaymA3T0WEPQxvK8+J7wHNkD4MY5ZNWRLJ",
-	"VmvdPp+7SdpmZn+kjtAw1i4LuSVi+Tvv0HOsHcJzZIQ3yrGDoof+kVOO3dJz8o9rkFsMgxvb+Xv54Xff",
-	"hPD77JTM5/OPl/Pf8fSU5cBtoOYQ1p7VNF/DF0/mx0HD38y33dqhnp29DM5gT2cn82P7uBmf1mx2Ons6",
-	"P54/RZWi1yhSR0bnW79wFQOoe0ZyUW99iORyBh4y59QueEYCyCyVkQU1/z/HQstG4r9mxNYWEkS+sLmB",
-	"AKBrTl5qGy0TBbkErU5tLMM0oQoREoz4WmFjgr8sjG9jKd/BkXtyfDyC5yVyDfoLpSVYBLwO16srSGfc",
-	"NkPuBRkzUmuXDxHFvjw+SSU3WwqPemBn+NK3+1/ykG4fwz7Q2XPDmBDBCEuGV8oomVf+n96Zd44C+Jwo",
-	"l9/iVxCLZAdMhziUpAE8jK3QwJjW7ANhEW7cDlsLI9+F2Pg83WZt49A+B/ugPwcx8jBgtv5ACVa2xQ+P",
-	"wMvztdiEyx6w0tHe5+TRHx72TSi9r+TDaFB1BQVZQC4qGNZ+tPU9u6hFTCGIW2HZalFXxLWD5mmBs/A1",
-	"qv1nTn1BDTpXK/Qsm3pOEN1MiQoWotiid+fUifk3W2/kkiQZuUSkqEsL0iWw71yJOXnWpy2s6HGIlcby",
-	"KP9aCfQajA7B/HdS/hBCzxppUPpvotjet+DhCB/7noCWDXx8bJnfhVd6FOE3q7MrhyEw4t7NgHw+eDes",
-	"sR0dxXnjqs6cDmM7AFE9VEOzE1YC0G2gKhBA5xyhHNrCLr9D0LwpTbfKfDHD4cCM22JCkSXjZmQT+pSu",
-	"m1GLEl0bs9WTsvsjTv0vI0YlJqMfQYZwHQ7SoM7eHX0wGu6jlZoSYnhkL0ycGEjQhpWlCxor6wHMyU/c",
-	"/SgbjvV17kzltGWm00aLrVGPUC6TLH1hVJ/na4g9/dvA6TckGfJbXF7j13WwvG0X0ghk8Ah40ruBWH05",
-	"srksnK4zLJRvSSXknWThy/0vtaDBdxOet/QKCCUF0MIhmQ72/V5xkgF2YlQLWSnyysKdxilSCuWAcekf",
-	"QrqCWGNAEW7SYtuthChskBRRY60uKlvt07POtkz4uxAgD904CXbsqlGacFRHrTy3n2GSWAX2ax+xkPp6",
-	"XSvdTtiTIu2BJR/UyPpB/tJ2FplkTAiamkdRla+stPecPty8BVj60rKOIZ1KhhE2wr2CHsZsJ5JYM2+c",
-	"NgvcNyfnNtazcGmaWszJvgDtAAbeOUqYVIOyi1I4rCGKMhnnd2ue9s0ZU5oALqddNRtW4e7TJKcVEFeS",
-	"03IqDLcdv2oAeURLKqs0zxDOSPWkALHK+pcD9JnSwiD9OezoUJcmMMKnkVFPzSdvlRD3/WM2++r46ST+",
-	"tRDiYcZudvrbuwEzfVWJpMx39/pQ3WGAdiyznUw0L8d8WqGg0+QSrOEFbDdAP7RDHogz8LkZ5BlC4z6E",
-	"Uu7KJCfp4y9TXRtF51E+MhtfCLkCTQrImUIMCYQbIZT4irlRjnrYqOgmNN6jFBuEp/X1HDGOMYtFuuMU",
-	"xqbXPXLUuw8k4tQ90I5Nof58GltWiCtjI9s9RDDTuJfDaT37t+3w2hWjaDVsmII5eebQIcWSHNsmHY9q",
-	"XKKH7mOrtGCoW0mGu5nkYzbpaXu7yp2FaJrsYDlpwtbaO1z+MtrdnR+08DKhOd0jN/bYQ42nL5y3bbum",
-	"MOngQPVcSrZLlmBQATwXhU/b+YStbzPDE5dnREKNzbDtp4x7io9C4bO+tm5Uswrm5Kvjp6SiW7KA7lW6",
-	"xBSxG96HBMoi8CVk1Y422ercMWP/58UBIUhiKsMcrLR9cn64L3/P4mtI3oYCJdJnCgPhvWIWYSAuuM+8",
-	"NHnJY4qskkrs/zFshH4oXyTAzvtcHBKEtepZqXFu9cCPo0bqh7dvz9rTUkUYz8umgMRO/rH93J/lUqRx",
-	"mD+9OEDUsIddweUPe/bXYhu0UGMVtDuYbq2Cwmy32YOCz8kb1N944IK0rKmsSlAqEekV3ZVoD7EzOxTj",
-	"227MkZOMR9SsLqtoCeNOrw7TiWnOH31gxWhi+rYCEGXz35kyfNiXc45dI5RIP++5NvChks/zW6WPH4z1",
-	"o7nkKPO1ZHlaR5/3C612+TBk7Cv3wYf22T2q6qehjLsTd0/3KFc82n6UJS9orm1NC6bgusLiNFNe28Dg",
-	"QTmCY4wkpOf3v6iID+/qOI0fgSth9Y9aI+LdyBrbEqGLvEVoS9aqXMFWmRjF9+A56Iy1OwOs4mveA4C7",
-	"TawcXp/55yVS+rBrn6brE+y2IE1tWxFbLLyhaGSzukmIgO3qVqC/s41Lml2DLzJbtzc82es2XHUBLcsw",
-	"yI0LyTnoHTl5KL+nN8znEpO8gbqkOdyC1ztqIG0Af3Ue9KJhpcazCn8Entryf16E4lA2P+H4BHsM7Kod",
-	"kMVybxx5eN/pCYH2OBDtp4RcyGTE6UAPLDTvw27LzypRcI6O4kG776jhfwYvf+blv7l5MDdFPZWZFkPi",
-	"MC7aqswMzx/+Kc7JCXLzSYKNboSH42ALBPGZsM+tGCYqbIO1a3KapGgl0OKivYJg/4GBz/0zvTZ+Er7Z",
-	"Qu6JVVeHhMUGtgpX+wbiXjt42/VpPanMJf+Ztt3HqvEtocy3v7sSl5jYvAFavHRX7jxoDGQHSQRBuBoP",
-	"EwWtHUhj/4ZhuZe73mcaKWdFiMEYu1w59Q6jUgzoRvo0d5F2ORCcc9/VxGybtUR71ls0DqwgdWa7ZKW+",
-	"v4PaN3a8z+actoPR/nSOaS1HWxQFX/mG/QgeLc7WXU6RnQuxTJfD2Rte7SBekDy0KlOkojpfp/wjKyo/",
-	"LW8lLC9wsHvMUezD1PqEajosI/bWc6gOXf0OJTseSvkTqdlJIj9/Sgx2nJvK4ccp2Tn3g382tiAEIf90",
-	"rIEXggNyHeF1IPGSWkUocW243td+dvYSM+DKAShFE4/2s7eRiGdnL39xfb9/prb4lFPSrQissZOn7z9O",
-	"8h6VB3VPSMEVFK6G24IDkMXW/d2ey9rjSluktdiGzRml0WTLsGEkITNIwUNvbBwksaVxDR4uhOr8M3t7",
-	"7H6GjOSNu56WNVutv9hQ4wdUVF6p9Or++9g0cZCzoo2F7xrlRwvfHuXISzy+wxPTFAfsBx5cwu0wnxgL",
-	"MPY1BqY1YkaTeMDHPazpAWPHc4OKMF+3gF7Qmha25yxrb5ai3KWYSFvfYh5NcLMd8+Gyhd0Yn02618+o",
-	"c20nsba7a+cA51avgd9zzuN850qdz8Xd3QU7/4R83pAjhzi+4XtjiY82bzZBIm6Z4XiM4HgUiv7T8nkH",
-	"IuAhlsYloOFT7IZPsbQ4pT4iLwTg3UK2UIchsE+erDv9ORjs3z1qBxUehuwlYrmcYjr2VF3Y3l5XYON1",
-	"xqJhZeFgsCyghQP6csVfTGek4YUDjLHXUJJLqN7fXFyOVG4YMb2nyo1R9nd3KKSUtyXi/lp6g+qKgBNY",
-	"qNdjg0OlOLK3E4wf9TmeIG6dg3MPg1nKYWMsuHusxfUR2ldNjTXw2wsazvxZ82hpsH0KeZo5OJ7YHaSP",
-	"CFThl6oxvrK9OOIxwJ7CA3wLk44FGkxbouKSsU8U3iD/seqUVlBYUG37wVOPTgdKEdmUoDLrrIM0jl9O",
-	"Ayzctvsji9RwmW/Oib8A2IyjBp+2UFE7X8dbz85ffv/Dz2doBeYErWNOuZFDbCmjBYoLFnJaLEEiwS1M",
-	"K6B+tXz5J9l4aAuH/EQl2NK/lCjvE2JrtcXO5SJwU5dYAWwFE0X4fQPYdeZkeLO2t0oOHQsPzkyx2Tpc",
-	"FntPZdi3n+09anlIx7a9jiXlzvhrVx5l3xgJD8V6D/qBkR4xdpDuahVVDNrQGCfq0P0srmaD9iw8WzZa",
-	"dWlhUbxO9W94LHl32hcTRkvcX6QN8ssUJqAHkXGJSackHhH1MCww3Q98KN1tMnvgnVagrSLzz3fXZmws",
-	"0ILxEt2JbXCK/B25/I/Lzq11P9tnF1CKDbn8z/P/f350GUPGAcr9ZTf7lNIz+9EgqoppIPvrvdrRe4TJ",
-	"wTxnVLP8IDakonzrgqUNyMfBEHMADwMZCMSrZdi7j1n6XNjE/H6rDCXKgd0JWbSQi0w6qZmTM4tFr1pk",
-	"6hZYf+gjTxUfvA1NC8QGRsC7lAQJm2kJJaYAdz3k8fgNeB+zsTvYbBYkPiimluJjnhwfZ90dfCfHx8ch",
-	"FScRKh7WOgbXXO1P99xDuDBRFI2m8zngow/tvQKjvYPYPKx2gAu6RjWbGVx2iF+Cgz2pWjp1aSINH9ij",
-	"s9/PKZhH8drqoej+XYo6WRgRiQ7CixIePETwU2p71f8kALse8//Bi2jI3lYNOJ63N5dFVdFrDMTcQXRG",
-	"mhph9RESwt7Y229Uy5z/XzHr6SD+viHO8t38axscDJlqIpWHB/INRtnX2HbXDWh72YQvoY0HZa2Hme5U",
-	"uQKoFcELdcqu3iBzah+3iMq6nW6WuoCSboNdf4pnoYouYeeSJky1MJW1AKYOope31wN5QGb7sw29XgVe",
-	"nbEwjEeLEsLL8R6QpeEwCZ62Z4T3wdaDT88CdmtJcxgtCfuf859eE4vij2ckQPM1sffdZPYvRrc4fOSS",
-	"GaVqMV99uS5IksdVs02i4R5mzoxjKO61tUXvMG7iQuh1e9UbOqVJv4I886Na9FKbRBCCqFJsyi3Bq4GU",
-	"m4H6DgURfTXb7nFprw66bPUI3Gic1lCc8DqlfZ7K28D49ADoYo5DaBc6WRvcvHM7Z9qDeh3wYay7Fybu",
-	"c5g5iU93F0hEXJ6vey7PN19/ec8uz80XvDhsg/buwUq6PSgfGSLPhS8YcUext0LxCF79r23M5ogMjzvw",
-	"CpgBgNuOmcVLDnxG1t+vgWmFJoHzauyGNZ9yJfDaO6ZtEk6UwRUdPg2LlUJLETkuOwd95gec4irdRyL1",
-	"/s9ZXsOmncVd0hHhwinQnwa48Dm4tH/qYpZ09uK6SkMO9IEGvhf+2qQ5+fL42+4Gz+50ILdObZf3H0rb",
-	"L9VDGvpfXj2Qfb/7zQv2Tp4svN7IZ7G7W3qiHsF1dbTK0ynG5/YiJ9XeVcbFxiLI442aDcekth0+dv3W",
-	"nZj5vL1P6gGzOv6at1TGmGm86bN4pCtSkDy/+kkW1lJgXjkAg0/chuOebLM7DeeMr/ytbHNymdfNZXCB",
-	"gL8sw16D4Sx/Fp5YKO+QVsK489NZjrbLQe+1l1W1BDJFFoDtYfHTkF+qM/vk/dgVf8aR10139xktS4HA",
-	"M+2+mmWzRSkQ6K1qNLb/2Ru3cglUQ+T8I+Fm2bIjiymwO/db+V0nodv19T6fa0DUcVsRtRSyss705UoY",
-	"V7oktSHs0jrXGTkxjHtin3eXFcaoLWDRrNKpOE/qkz1puXePez9Sy5JH2P2uGKJu5Xx38/cLKXr3q/32",
-	"zqwc3i+WDFR8NsRy299FtsaCEFsGcRpcQvZ/Tr45/ubp//VxXP+2MSMEjSxnp7MjWjOLNmQIcBR/iK8s",
-	"Hrr63ExF87ULvJwEWfyfgaj+gjDlIcS/kGzFeJgqUMH5p+1PLpi6Cr7dP3AbDnIeBtV2FOd+Bx9p/exI",
-	"8ng38xm81mY+I8PunOLhBS0IFRO833pZw/d/tTdX9e+jCaftELxib7piJ1vG72IMf4fWlYv98VpQcm5F",
-	"RfRvvamF1LaQMnOnTiGiLIbztRTXwNvCqi1ewuXESVyx/iRtdc/Hdx//NwAA//8=",
+	"7L1vc9w2kjD+VVBz9+L3q2Ik2U72EvnNeb2bxPcksc9yknpqk5IxJGYGKxKgAVCj2ZS/+1PoBkBwCHA4",
+	"+hPFqb1U3VpDEmigG/0f3b8tStm0UjBh9OL8t0VLFW2YYQr+esOYevHm1U9MaS6F/aViulS8NfDn4t2G",
+	"kWt8SOSKmA0jL968KshTIhV5drIoFty+9qFjarcoFoI2bHG+oC1fFAvFPnRcsWpxblTHioUuN6yhdo6G",
+	"3vCmaxbnz4pFwwX++2mxMLvWfs6FYWumFh8/FgDgy5ozYV79LQ1eCU8Jr5gwfMWZykGFL17yahI2B4M2",
+	"iot1AOFrXhumxgC8IEa2vCQreJ6bGZ/eYtrveMPNeNa3cqs9Olq6Zrl5a/h8FiaenMH/Rfg4y+Lj9Wql",
+	"WQ4sI0lLtSbyOr8fEgeYBOwwGG/qbs3FG0vPY1jwIbETFmTLzcYSrP1f2RnSKrbiNznoWvj0KGx9tC/r",
+	"VgrN4Fj9IM3XshOV/XcphWECtou2bc1LakE8/afG89YP+p+KrRbni/847Q/sKT7Vp19TXneK4VSjM6AY",
+	"4ZoISXRXbojZcLE+WbhdestWnWb3Bwmchjw0rwwpqRDSkCUjlRTsOdluqLHwbZUUa/sPLshWqkoTY59Y",
+	"IhayYvgX1VeaXAm51bCC+4b+OMiFhL0kG6pJuaFizSqy7AyuyMLdMK3pmgGZIcA/CtqZjVT8XyOoDbsx",
+	"p21N+R68CWIaQvaDJKViwN9orQugZNhLKfpZrymv6bJmj7JVRMjtc0LtfjEF2AQozYZrCySpqWGqsB+R",
+	"ShJuTuAQu5ksIC/rThum/kfi5rRKtkwZjqdpJVXJ8IivaFebxfmK1prtQ/UNv2akawO9aSMVq4g9Hvao",
+	"u21eSlkzKuyuWThTLB2o0bHXEgErAMX/vZHauJUxQqtKMQ2MmBvt3yStVKYg9s1z+087NbuhTWtRs2DN",
+	"h5v/fnJ2Yv97sgBu+x0Ta7NZnD8pEkKgZ0H/QHB/DW/J5T9Zaew63OZ9z5olyqjh9jk4xyt9PQZ8CK0H",
+	"9PyLZ/91thjBVywquRWXmosysY8/b5joD/eWalJTbciGUVURubIzraRqqFmcLypq2GeGNyw1Ca/Gg7+C",
+	"02B2Hk1Icg2tGLHIN5qsuNKGaENxUaNR/ym5wCM6D4qaXbM6uYd2/hWjplPMsTRuPAsbCy8vZn6boIrR",
+	"5ErWSUpdybqWW6aAQyFDMrSihhIqKisQrqUB4mfCytJ/LGpGK9BE7AMFKMARIsKKpu2EsP/smVR0eq5z",
+	"OuNbVjOq4QR9R0u2BWl0iLhBK4OdKQLB9nP47Xc70UM2cRzestLqIJPsJAb7WwrKy5IRK+1THGMPZBxn",
+	"AoILQ02nxwC4AzcG4Qfa7DOeMfso6+RJ5BqWuwPKcthuqOiofV0bani5KBaV0ElMO7qYhKgX0vZt/ZzQ",
+	"pbaa93bDa/sgqCGCJU9cA/wJdoAb1uhDAmjI1j6GEalSdJfn3++G+oTQW6Z0EiAhTZJvxUrJlgIzkaog",
+	"3LJLUkmWHs3ucZoNglAMI3JNKMG9sDtLexET5govA0Va/gRS1KqvBbGMC6QqKgKWaukVE8QqtnJF3O4H",
+	"EsDdKxZ2cAspcj78l2KNvGZVgiL2SN1TrNvzmNz8wnv8Jk+ErGtWGmS4e8dRMVZdLncmnE7kxlyYv3y+",
+	"SGr/g1MYfZ6euRPJeUv7IGJtuQnwvdTQf1+tWGn4NXspxYqvx1NspMkTBHUqJaBPEwaDWeklRZlRWK7Y",
+	"LqEwFgup+BoVJ492rykV1vZkQA/XXEnRWLWwWKxqavHfozXYPHtKRkTeslMZMa8YYTe0NPWuQAuEWhK3",
+	"E4MYskRdc6tPs6Y1OyBwB1/6JF3TumNpozhGjN0N/3LYgwBoAbufQptXbEfoctr84Zn9i6nRf2DbN1Rr",
+	"a+CMZ2ijJ4HQw4/HqYPhsyQUsmJZ8SOblhq+TKkUTnZrst1IDb4eTahiRLfyiomhMHp68uzkyZOCPMtp",
+	"LaVULKF2vlGyZFpLpQuy3JEPnTSUbIGMghBxXKxXzWS3rCO9THReKFht57LiKnkw/MRSJeAA5wqwzJYJ",
+	"IFcN9KplecWMLsiZZfmdsKqcGECTY03FYi3H83wjicJtLYjeacMamIaqcsMNK63eONzYtXxy8vQvJ1/a",
+	"U9PdnNKmimeLhDbXholjROrrlonv3FcpidqwRqIKMVzCXy17tVuFLwDewLmUwNvz2+ybF+X7OvHT/8or",
+	"xV1rdfVLzUopqnmy43ittQfo7OTJydlilpEWK67RaQPyGMEdkfCQYP0BCmiJMZ469APsTpmB8aLgv/Mn",
+	"X375LKkijWyV5oMx56ZsCbsxTAlaH96SoVafghzc0FXDtcdNFvRJDlksyg0rrw67Cl6Lekc03VnyBWFs",
+	"KVl2dQXqP6hTXKRlMFqjB8AIxmLe+jswQkSn92E4ZTe9pqpJbLiZbxjjhoz1BXbNFDdphUV3TUNV+pnh",
+	"pmYz1x0m8Z/1Qxd2Edllt23NU0ohFxW7ySk5YJbJpgEhYaiowJVpf63leiajk50pZZOQvGfgSCvIE8Ju",
+	"uLbi5ykR0pCV7ERVkGfESEkaKnYnh3ViXEU/WXYbwFWZWq60Nt61FYhky+u6CFYJLa3sJqqr0Qwabt9S",
+	"8WqgQPmDUyxuPlvLz+yvn+kr3n4mYS5af9ZKuwqFPnZ7gu37l+C3ueM4PtqTIrJSCgH2yOUxpH7FWHtJ",
+	"a37NEmd7Pmh1xKOHcxwxhixpnVxaY+0VeP0u47eMpVWqVkkjS1nfaXA3xqVnhgkG0TLV6QEMx9OAHSA7",
+	"xZjDRsf0X1Kw269wZD33gUfYV4++/Z0Y6g0RheYOMEZGx2wsew4PHrBbn43MQZs8MgeoNSLDPcen87xb",
+	"Ruy91slPL0umzJFkfID67kRWlpdeQsQ4+W2a6pKSL8AQSCrGa7S+mKYiZOyh2c0dL73wVDRNfD+4jdh3",
+	"cea5b/Z0TE/0xpnmewLbmz2z7J/ozCSsHyMNraej7duNrBmxDHyGGMbxCgdadnXgoFJe0eXIUd7su6wP",
+	"KRbJsf/G7aYvO5NUq8GzpVPWHmnllilc9VaehDUcBUrYV901t/HsOfDw+9zuZZ05V1xUGefuFrzWSop1",
+	"YfUbqaqMvzrnDrIgIRTpCTjEH+lSduZw5AMALSZ9SrBQloyyvVaVRRRGDChvwGNM00kxGf/nCC9TuRfF",
+	"grWy3Bz93d6icZBiwrlq1/ytbNhLu6rjGIw9yVdMpKMZ0V49h39q2thzbU0+QJtiLaOGVYcxF8t1nPHg",
+	"QpLRIP/7bBbW74slU3rzCj98+sVfxocvoCsZt2youtJkaQ1hDqkjjMitYBhXKDdSs3kenBx6cW1T2/KN",
+	"oikNZuXJ/WAuCrz4sVhsWF0d94GskzGvVGwZg0k+yqoZOCqIlmRF1ZhQjlHjtUmHsBA6S5CVc6PdWg0O",
+	"kSkfHVjbPWeWbJed3kEgCNNsDgaCcKiD+EyQ+Tr8fhSZI3mMhMoeWG7wKbjS6oNgN2bK3LfPIcWOLNma",
+	"iz7o6WKETFR3Qb+S2+O35K3cHtwQGHhyO7q6Hm9HnreP5cBKyWZq6zK7BnkZd9kzvaGq0qlsiCU34Kdg",
+	"tNz4w/vk7OnnBD8ZMLLlzrCDDN6zMTfl1H6+ZdYQSVhiMhUDfL0i9uSfQ2ysxXjIXfZkWhregpcmXVQ9",
+	"1FkOOWZXR68lrbht6DU7d6IbVRsNmV3PyVoKhhvp2bJl00xUrHpOarYy573EJ6UV9kb6zL7nbkHRuBCS",
+	"Hy2oIJbcrfoPo1+xFrQ8JwDI1/YhFSg7z0nFdUlVdT4QFlwTVmuGARPImXpO2m5Zc70pSKVkex4y1yAN",
+	"pZR96oW1G/tsyX6dFVmylVSMUKJYyHXybN7uGQQdwLKzW7FwEgcD+BRijg4G+5uSbTr2m87wCvSAykPN",
+	"VwyT4eaoDPMJwi5+DvX+bN/zRjY1ExlpsJ0Wsx0riKBCulgMogUZuz36z8lZn90SEV4wne9zoWmzINYx",
+	"8Rwf5kIJ6UvXLu10P+gF75Otpcn+KAD5b0I+FNVXrALOSuu6T3e0gGkCI99JPTlG6Kh+gcfJTGTPA3XZ",
+	"ioYDYtQLAD/t5N7L7bFmyu2V3LG+GDMFdNqPeAP4yzDJyCW6ybpCpoPsRvfH99bYvMNpfaCTNP8IvfLR",
+	"n0xQ6FgzCD/MzTYRqi1LFpIWxocgCofmAhtciszHDb25PPjStHeUqWuekge05UQqUlG9WUqqqiJK+Pn+",
+	"f9+9S6fNbTpjJexd/V9DUF7WUrOKRAu1Rq5iVMuYWXmE7Fs5boUDN2ofXO3RM97OIQamUO8Sa4eYH6zi",
+	"tzuEhXunbzxkDp7ve1fXfnJeSsl/QWq6ZLXXTrRVtlTaCU93taTDfKe06l0sPkg9uJL09JAnSjHjpNrY",
+	"R59zso9ctC3kxXo4EYowtLNystsmr9lL2bg7Wg/L+SEdNOus4Mi7rXx2eaNeWZQivlljhXrNxZWVAAO3",
+	"7tiFNnKOH3CpNfKaHeczw03wQ/slTm22S9I5mLCQZxMDfGT5djWdPoCgfOiYPhrxTByQ35BBbayAXksi",
+	"76ZZHUtltxacuCEaEm5GLG0Y1LqFfnhj2e1A5Zum1vlDr+8G28eJ7bjwTrd96rin9AYFTup71pzsZrcc",
+	"E3Pub8yVvwo5ZtOYf36EC5ajFxa+g1BHrRitdndywrmc16OMipgb3Z7+NPtwv1utu2XYx+MXdBF9fYdV",
+	"TcTHR1doLGVMcZUBSGP1JFzLzuQj3N/OCnm5n3Nz/Km9pYpzSfWlc9Ow6k4AuPE2VFS1U0BnAnOcg/b+",
+	"kmfC3Xm7dzlK+cGlD6ckccbEserek2F6SzbHHN794oiX575rrQdIPJ+pvWAi8GVIVJj/ib9FPScXO5fa",
+	"ItDDMS8fSPWq2lhaW100jZZbJHWn0439/Il8a7uOvb0c7pOHMEZQEcjJ045HdaCPHHViLYKUmW+GeVHx",
+	"3WSa8sD/PCpgMLYQn87h9t4AtR88O+qDTHI3LmV6B3LXpNqwPwlfg7HTTjoHcspgxrgPV53C2NNQpxOc",
+	"epjHGEqXmjhwmwfHmwblAiFOuw0y6XfpJOt+6uTV3ttcwAIYohdyS3krO8PmJnPNMEsfI2frguVuKrhr",
+	"lpcUryEknHf+DXvQDryicpcIDudwzst+znycti0m2X3Fan7N1GwhUynZtrPfZuJDx7r5rwcjZkgVFygC",
+	"Zqbqc7Gq+Xpj8n7Uw4iybx0eBxaXfzxS6sevTYww4+v5CnvsEohSUIe5pz15BVQMiGofptQqo+3f20W/",
+	"2HjrenraOz0JPBXDQ7p/ImNSjgjvACe4r+RUz1j+QJwuI3Jo26avXFJD8ccjxNHtBI6fqQBgsitIO2Km",
+	"gii0vx60VyNCbsmKKu+FgBD90VeA0ikhvSPV5YPs1VdwpQfAOaiZumYhArtj6QR4CL4kfCsIu69tJFeE",
+	"il0oAiMFqbi+St99g9otl41Ob0wtxZrQtUxVdLIzYikGVoWyQAVpeF1zp5hH68VcTAflXG6dFnW5whb7",
+	"HiZ8L1u+ZdbVPkimHE/191b2+UiYcDmaZp4ht0yuxLiaWlElCb4iUtQ7H6tPJxBOmXpK1nVGud1uZNPf",
+	"l4TiFNHMcPV/Q/XG3/b32MTXoRKbkEuZctlNxreKxU52B6t9WFrbK7ARcnyjiioHKrvMLUYTimvgUXPb",
+	"1vMPhDnPmKRKio35tTCKBdaQmP02BKsurRI3SxwN7g+E74+bzcxW28L7l8fsQNUpuuR17qqpuwacezJ3",
+	"lrWSXXup+b9ut3FWozhqVVZtOeb9VsmGZ9wtim2V3Vdx1IiarZu8+0wbup6NWL0T5WWUZ3XEZ7dyAUUk",
+	"0e9M4c5VvLcDxERLDuuLibgn//7YjYnWg51Y9RgTgQiHBLZ3ULMMBDXmJTs2CHm0G3pmNH14IQIj61Nu",
+	"22nn/qw1PAqs96btT8VbHk3lf+c38LgbN7fc9RwUP/NUgjoNN9YP7a27246uCXo3Z8BtwqfDyVyCDcHn",
+	"BD66pnVB9FEuCZ+Oc+uL10ek47TpDKzk6w8eATsuyecYj8aBDKAkeYIz9juuh0kJ8537h7K85kHuFNR4",
+	"sElH/D53ecvsglNVMFT0JHV/kmqiGK363N+5/tr9Wyp+nhS4bwEBrMrmph3jnkznsb3cvyUZimq7YGs6",
+	"qS0reqz0vpNQigWRG87Bns1H8tt0HzJpf8unRNKdRY01f7I1yoKiusez+b+YN2ohLDeTb0ZW0h4F4APn",
+	"xGnmDofaWfvFWRyoHI4MV0KgNCwUonW1/uB2Cah6xEjMo4exCtKwilNR4PVduH4d3b6eEUr2MH31VTJ4",
+	"eujDxAq+sWCCouG2jzjlNbomEe6cHGsOpm6jahZuwIR3jx37Dqajvzazsoo7OKBRSC+KhVytkhdjmFLp",
+	"+jk7ItjWlwfX/vboNXOJ9640NVWMuKuX42qqO3jsHGATxuve1IobX8fO2iE49YryevZeoiXSfnE2eVwc",
+	"Gd+dcN10X301N79iYEonxJM2vK7h/qwuCNOGN3Q+IQ3s7ky9QHtczyCrXezXKZxloCdgpoLQ8krIbc2q",
+	"NatCYXndqWt+bY8eN5vh1YxJ+35MFPbcgryGkrKKMYIXjI9ho7FLYI/b+VGmPAWZmoK0rgOH6W9Uz3Ur",
+	"ZBnwO94wolsQ8Anuniew4HYYjxflVVdcX4EmBEXHjSRXjLna8/ZXh5HbXJ7/A3kvjvBcWH4RH+aklEyK",
+	"qZRy8E7R0uo05RUzd9P8DkXCq2QVVKqlIPZhmqYrrvCKRyw3IKlEdiYpKaquzWTAcq1TxwPXHl9JrLlg",
+	"/k6XwTomKCCI3syvtNnCuJfpPPiJul9ZpXfKQPMKcebk4zVxsLvS+5w38HyIsS9M+ebHv3736uLbg5k2",
+	"EIBOlOTqcepGSNHlT9+nygZPFE1N1V2BUtg+Gj8DZRtG25mv1lSbyzIutj3vlAh2E75LRPcYbYnFJaHG",
+	"XfZdU7W0Agp0NTcdVEuYWwcRtnS2d5t2muVZ/Yu6JvCKJkauoaLnTF7vYq0pFqDBLMRle1rFt29VGdjl",
+	"IyZO+jf8mgmypOWVFSOgVUOV4LlS0NDyanZpprRHMdS8V52wJAKx15W3YI4Cp0uu8TWi27UP4NeMSOX1",
+	"24iAXCj7WInpsehmdycmbE20+UUwTD0B7tF+MTif+5SXYgnWeK66OnWPcy2V7AwXLJeDTA0T5W7akAyh",
+	"9X40uMSL9x9UJ4pJe2xCkfazH20ytqGCd8bbsVGMVnqGmyDaof6zwQTpXUpD/+uh3M9QSLlHWvIbzcpO",
+	"cbO7KDes8fkiDRc/6myTDKhF6EqyY1IFgU9Ip5EbgZMF5CPV4ORx026MabHJEherRPnwl1IYJWvX2wGC",
+	"3a5ShCU1aqTSRDBrTQrLgTnUM3YMy2wlqWTZWb3QWhVU0DWzf2Bl9w3VJ+RdX9X2F/G+drWvSWnq9xhK",
+	"7wtjcHPyi/hFYMYBJKHgHZywTk0kZsOEO8DEFzst8Pa5NWNWXV0TxdcbE94v3SKx9rrPqYFONiiXpdoR",
+	"ufpF9M1+UA5BmoMrTCs7BDPkn5RUQHH3E/L3a6Z2YAZ3WKj8/W+/+JJrvyzOycnJycf3J79AcJ+XTKCh",
+	"5hrCvWhpuWGfPT05i+oTL3yVcJzqxZtXUYrA+eLJyRm+buenLV+cL56dnJ08A5ZiNkBSp5bno164TvXT",
+	"e0FK2e68ieR8Br7DzzlueEGiDl+6IEtq/38Jmdadgl8LgsnFBIo3oW8g6id2Ql4ZtJaJZqViRp+jLcMN",
+	"oRoaOljyRWLjUryqrG6DkO+1vXt6djbRfkyWhpnPtFEMG/b1bcj64AIXWLv5YE80S7W4fdAA7fOzJznn",
+	"ZoDwdNCbDT766vBHvgPdx7hs9eKlRUzccAnuDKy1ZTLf+59+td+cRt1+klh+B6NA65S93j/ElRsbdbPB",
+	"vCGwaQuoSQMNedwJ20hftMbJhe0G7dAhBoc9io5C5HF95IYTZVAZcnMeAZcXG7mNtz1CpYN9iMnTf/ou",
+	"ddnibYP6QVg+xVfY2E9NCol3iVJKlv9UiFZsEiOvXSeh0OcLPqPGD3Pu871AuVqDZtm1JwRK32jZsKWs",
+	"dqDdOXZif8NEQOckKch7aGz13heA0XRHtDwhL4awxQlnrsGmlTzafwb1wy0PCQW/kvQHHf9QSDNt/iqr",
+	"3X0THszwcagJhNtwj0nz+92gHoX47e7s02Hcx/HgYQA8H30aNlA9H8h563IhHQ/je/2sBk0Y7UlYSwZq",
+	"A9URATrlCOgQ8w79CQHxpg3daTtiAdMxO29oYUVWXNiZrelTuyKgUBnHSGi2laXd7xgW2PqDkFENzuhH",
+	"oCHYh6M4qJN3p79ZDvcRqaZmqfZpX1s7MaIgKGyERmODGsAJee1LXKhOaCzhCmCeB2Q6brTcWfbI6lUW",
+	"pV9b1ufxGrfK/sdI6bcgWfBDG2Gr1/VdhMM1xIkOxxO9nn4dkdXnE4cLu/86wULFjjRS3YkWPj/8Uehx",
+	"fDfieUevGKGkYrRyjVdH5/4gOamo1WOSCyEVeWYRarnWUrs+vvSfUrlscCtAoTsmtuJbS1mhkZRgY4EX",
+	"1YH7DKQzZrE/j/v5gRrnqq2RptOGCGBHgZ7DMFwRZGA/DxssUp+s7usVw7ZmSdr3wXxQIesn+UPLWUCS",
+	"FSEgah6FVX6P1D5Q+uDwVgzhy9M6mHQ6a0aghXvFhjUzAknCpRmrtGGfwRNygbYednczFFtkDglor7/h",
+	"na2EWTko+00VxzlESSTD+m6N06E449oQBtuJu4ZmFZw+gxVEXUpOwFRsbjt8tYypU1pT1eRxBt2X9IAK",
+	"oLXasGz7ECmha9Pvg46+SdQMRHg3MvCpk9lHJW5T/7FYfHH2bBb+Qsfz2GO3OP/HryNk+qwSRbm/3u9N",
+	"ddeytEcZXmWkZT2l00rNek6uGApeVyPTMpm+BlwagS/tJC+gk+9DMOU+i3cWP/48d6mo6jXKR0bj11Kt",
+	"mSEVK7mGan7QXIFQ4jPmJjHqm+QkD6HVHpXcQjddn8+RwhjH1ql7SmFqef0rUcORV39bJJS6BzqxuR4n",
+	"n8aRlfLKyshwhgh4Gg9iOM9n/7obN8SwjNawLdfshLxwzSzlipzhHTLf7qwGDd3bVnnC0LeijNerlWYW",
+	"TbPehvyjuxPRPNqBdNKMrG3pmv2BuLuLH4RCn7E4PUA3GPbQ0+4Lp23jpT5wOrgegM4l2ztLXOXxUlbe",
+	"becdttGdVktuvsdIGIpH12Od1xfzRg1v2An54uwZaeiOLFn/KV2Bi9hN700CjQ0DM7SKs82WOnf02P9+",
+	"dkDc0zHnYY52Gt88OV6Xv2fytSDvYoKS+ZjCiHg3smH6tO8ekybgF2CnOpMAW7vgH1y5tghW4XQelpDd",
+	"gcm4/oK5O1xDwoVy+seTbWF/WMJUnnQBqjTBfmvXiJ1uHk5TiprzPALZRj1TcuIZ+lkM+hcUzlvPFZGq",
+	"cq7jeyXNlzjdvtTUc2iy9b1FJihyuYspUkHEEWnTUWVQrwXbYq68i3r3BrPltkjMTeHajeyccMoSE/Q9",
+	"eVhagikeiZJmie0HEsGOWwQUziGVqJ5/mlouLP0NPPP0ionnjp9A3Ap7gVDV1K6LSgb1rgfAwyLfd2C4",
+	"m+ElpHHy6V5x9Y7VNR4ie3T6FiN9ZbsJhF1xLGmVOdVeDESd1NZZpfn/cKi881CIiDpT/lkMYChoP7CK",
+	"prHVd4rPGUXfvnv3JmTnaMJFWXcVy2iO34Xhfi8TNnRH+BP4nWTLDqDLBcRmnC8nOFHfh1s3LhEqWCEa",
+	"oqv2DEpxQt4exShfVNbGfLiT2Tf5v+3BnIicP6Im76JYCJhwevw4fJXH/OlvvJoMhN6WAJJo/hvXFg+H",
+	"YpypMtyZcCevHiXYeXKrcOWDoX4ydplEvlG8zPPoi2Fi7z4exoj93g340D4i37P402DGfYaXh3saK/Ka",
+	"6VNoXTjTsB62COWusV/kwWSiz8/DdJdSCs016ssu4SSDUnnN/srWD5Ymtd/Q4hEsl75fQsZ0cc0xwEdv",
+	"YvpyHvv7JhjYb8taLSkQ6uefQzZl3w8m61GMen24exd7Jcz81QtxCxEeNaV5WIJxkzwSvbh2IzkG5CO1",
+	"Rt4/dXzDY6I4GJ0Q7o5hksN/TUuDKdkQQe7vxeV5/A/o137QHYY5JvIp7n9TL+jO+3ewnhHsBKozegMV",
+	"2yf2GDPcL8tQYTyban3FdpoAk8YSEq4w4calsDXpPR8UML9NqAcHeGN//B3jgMOy4Z+mJRUJ7yjLAitp",
+	"hFruY9IoFm2XIQGsmaWZeY737o09z+6OBGQvQ/4pd5VIYWqKDUO9sztNJBfM7NHJQ7HfwTR/FhfHW9bW",
+	"1Km7x+F6jw3k9emfnUG+7HhtINXGZ3Dmjvzv5/BwXSI+YXcHXJHFXTsiCOu+OPWFyeb7F0M2G8hPxUqp",
+	"sg4sV7MLK3w97LH8U/kdL7Bx7DGn77QTvwcufxT1v7F5NDZlOxeZri34UVjES0UFpM/8r7wgTwCbTzNo",
+	"DI3HH8xK8XXM/iToczsGfk+sD+QMxVmMVjFaXYZexofzXXzqCjcbqyfBl6Fculz3/g7IlcVLZMbXvxlU",
+	"MwpFS1CTKlzuCjdYPEd3qu/uh9WbXIZ2imzeMlpho+YHtoFwkowRBLvxMFbQxjUZGNwkoOogdr3ONHEb",
+	"Cwq4p9DlbgPuISqHgH6mT/MUGedShTUPVU1w3qMkOrDfsnO1tnIph9i57r7yDN/ifH+aNMO+DdSnk2WI",
+	"GA1FwOI8FO1rceO1oTm0cylX+dscN7Q0UNmA60BIvmUH16Shptzk9CMklderWxHL19hv8f58FIdKwn5C",
+	"KcmIiIMOP913B7tDxvlF8Dl/Einn2c5FnxKC57p03XuPk3F+4Sf/08iCuInWpyMNPBEc4euI21mmb4Rp",
+	"QomrIuN17RdvXoEHXLv6n0nHIw57G4p48ebVT65sze/JLT5ll3QggQ1cRB/qj7O0R+2bkmWo4IpV7goi",
+	"1rYiy537G9M8MPsBI8rLXXy3uLacbBXfd87QDEDw0Ad7MqhrHz6cCdXrZ9pQcSgd1QIz4Tfur2Rv+Hrz",
+	"2ZZaPQB6eeV3999ZGJlAzpp2WH12Eh+hOVYSI68gfAcR0xwGcIAHp3Cc5hNDAdi+kKrthZjlJL5e+QHU",
+	"DNoOZZJjCF9FWeFkQyssmVCEzshUOBcTCely9tUMNsOcD+ct7Of407h7/YrmprCMesUeodxCusr9+jwu",
+	"9lrC/lnU3f1WUp+Qzhtj5BjFN/5uyvER/GYzKOKWHo7HMI4nG319WjrviAR8hdBpCujEHLnhXSyhzL63",
+	"yEPvW0jU4VCXsszmwP0YTfbvEgtH5THH6CVytZojOg5kXWBpGpdg43nGsuN15aq4Yj02V6fWJX9xU5BO",
+	"VK7eYavYit+Q96z5cHP5fiJzw5LpPWVuTKK/bwGWY94IxP1VpImyKyJMQKLeAA2uqNopNteaDvU5nEDZ",
+	"ZZ+yHBmzVLCtleDutVCWUhqfNTVVfwr7i73xsebJmwb4FuC0cNUkVdAUEfmPXGfNb1VndWXse/YYtUrj",
+	"AD52+YEEDW4QqDRlHCKFt4B/yDqlDauwJwwOeO6LKzOtiepqpgtU1pmyil9Jo1YO4TJZkcjhsmOekJ8d",
+	"SkXodh4PjZVO90aHntIXr7759sc3IAVOCEjHkgpLh3C1nFZALpDIiaWwiWJuYwKB+t3y6Z9k6yuzucKl",
+	"VDFM/cuR8iEiRqkt93rjsZu2hgxgJEwg4Q8dg6IJjoa3G2hKkVAsfG8RCrWC4m2BSvWDslPFwVDLQyq2",
+	"oZtgTp3xXQMf5dxYCo/J+kDxLks9ciqQ7nIVdaoyNxZUwOLUWBa+A3kWx5YtV11hVT/PU/0XvhWSi/al",
+	"iBGB+4NU8fg8V9La10B0jknHJB6xaHecYHq4brdyzRAPVCddM4OMzL/fd33bYp0wqyW6iG0URX5O3v/H",
+	"+16tdY/x3SWr5Za8/8+L/3tx+j5V2JFR4Xs1HmJKL3DQyKpKcSB8eq9y9B6rPIKfM8lZvpVb0lCxc8bS",
+	"lqnHKYHr6pONaCAir4CwXz8W+bgwlLFwR2VMUa5WM9T86Ou4INWckDfYSkmHxiqhL9RYR55LPtBr2kho",
+	"bQH1mnMUJNHTElNMxVzz/bPpJr8fi6kO176gR2pScC2l53xydlb0bYafnJ2dxVA8SUDxsNIx6tJ62N1z",
+	"D+bCTFK0nM77gE9/C22xJq8iQy0CvVd3q7/3ip7BVX9HTwqGkaqVY5fW0vCGPSj7Q5+CffVDx7qEefc3",
+	"JdtsYkTCOoj7fD24iRBd61vfsRb3UReaB8j/u6iSJnvIGnA4D413k6zoBzDEXCC6IF0LXaGgollVKab1",
+	"8KJa4fT/hqOmA+2jLHCId/trMA7GSLWWysP3oYhmOXSx7a4HEO+ySZ9CmzbKgoaZv6lyxVirCfSDrPt8",
+	"g8KxfTgiuuhPut1qaHYfnfpziIVqumJ7PUbB1cJ1ES4kuw4TInS3HN5XRtPr+0irsxKGi2RSQtzb+QFR",
+	"Gk+TwWmIEd4HWo+OnkXoNoqWbDIl7H8uXv9AsAkVxEig7Be2ayzwD8tbXHuPmlumioWRfLouU6RMs2Z0",
+	"osEZ5k6MgynuuTUWn7Nq4lKaTehUDEppVq8gL/ysWHwfnQhSEl3Lbb0j0NlSuxXo50CIoKvhdY/32Pny",
+	"feAj7MbAssbkBN1AD2kq7yLhM6ifnFIcYrnQ09qoceTtlGlfk/aIgSHvXlq7z9XOywzd9z9LqDx/Gag8",
+	"X/7l83tWeW4+E9VxB3TQxjWr9gB9FFA4Of7AkjuQPRLFI2j1PwebzQEZhzugg+Go/vCemIUeXd4j69vD",
+	"gVuhy7QpsHIDxadaS+jazA064WQddZjzbljIFFrJRLjsgpk3fsI5qtJ9OFLvP87yA9uGVdzFHRFvnGbm",
+	"0+iNccGc2z/XVzDvvbhu8iUHhoUGvpG+6+cJ+fzsq74BfR8dKFGp7f3+Y2r7qXlIQf/T9w8k3+/eOAxb",
+	"ShZxd07vxe6bTCY1guvmdF3mXYwvsQ+pDq12hdxiAyRoCN8JcGrj9KnusXdC5svQDvUBvTq+S/FEDY+V",
+	"Yqx6pA5/AJ7f/SwKWyXBrxz1Mso0c3RvBu9OJwQXa99U+IS8L9vufdT/yvd6wy5uTvIXccRCe4W0kVad",
+	"n49ykF2u/G7otRoA5JosGVwPS0dDfmre4Jv3I1d8jKNsu751L61rCXWswrlaFItlLaFuZNMZuP6HDWNL",
+	"xahhifhHRs3CtCOsKbC/9lvpXU9itesvh3SuEVBnISNqJVWDyvT7tbSqdE1aC9h7VK4L8sQi7im+73pt",
+	"p6Ct2LJb511xHtSnB9xyvz5ue8+Akkc4/S4Zog10vn/4h4kUg/bA//jV7hy0x80aKt4bgtj2rXQ3kBCC",
+	"aRDnUQ/d/+/Jl2dfPvv/vR03bJZriaBT9eJ8cUpbjtWGLAAO4t/SOwtBV++baWi5cYaXoyCs/zMi1Z+g",
+	"y07coUoqvuYidhXoKP6J95Mrrq+isYcBt/EkF7FRjbM49TsaJOjZCefxvucz+ix4PhPT7kXxoL8glIqJ",
+	"vg9a1vj7n7Hx6rCdYrxsVxAw9WVUBSzYGL4F7JWz/aGrPblAUpHDpo2tVAYTKQsXdYobIoA53yp5zURI",
+	"rNpBD1lHTvKKDxeJ2T0ff/34/wIAAP//",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

@@ -71,6 +71,7 @@ type Engine struct {
 	durable              durability
 	links                links
 	homes                homes
+	moves                moves
 	listeners            listenerTable
 	wheel                wheel
 	alarms               Alarms

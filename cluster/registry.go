@@ -216,6 +216,9 @@ var (
 	errNoLease  = errors.New("the owner is not sure of its part")
 )
 
+// Self implements [engine.Homes].
+func (r *Registry) Self() string { return r.o.Self }
+
 // Claim implements [engine.Homes].
 func (r *Registry) Claim(ctx context.Context, clientID string, durable bool) (engine.Claim, error) {
 	token := r.o.Boot + "." + strconv.FormatUint(r.tokens.Add(1), 36)

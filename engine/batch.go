@@ -27,6 +27,8 @@ type Batch struct {
 	topics   []*topicEntry // cache of match results, by hash of the topic; nil until used
 	recent   *topicEntry   // of topics, used last
 	crossing []*topicEntry // the same for messages of other nodes
+	peer     string        // node that the message in hand has come from; "" for this one
+	gate     *routeGate    // that publications of QoS 1 and 2 hold
 	share    string        // name of the shared subscription that a message of another node is for; "" for none
 	nodes    []*filterNode // scratch of match
 	seen     map[*Session]int32
@@ -52,7 +54,7 @@ type Batch struct {
 // NewBatch makes the scratch of one driver goroutine.
 func (e *Engine) NewBatch() *Batch {
 	shard := &e.counters[e.batchCount.Add(1)%counterShards]
-	return &Batch{e: e, shard: shard, seen: map[*Session]int32{}}
+	return &Batch{e: e, shard: shard, gate: &e.moves.gates[e.batchCount.Load()%gates], seen: map[*Session]int32{}}
 }
 
 // borrow gives a Batch for work outside of drivers; giveBack flushes it.

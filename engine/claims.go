@@ -29,6 +29,7 @@ func (e *Engine) SetHomes(h Homes) {
 		e.homes.registry.Store(nil)
 		return
 	}
+	e.moves.on.Store(true)
 	e.homes.registry.Store(&h)
 }
 
@@ -46,9 +47,9 @@ func (e *Engine) home() Homes {
 // claimHome makes this node the home of the client that connects, off this goroutine, and goes on with it.
 func (c *Conn) claimHome(b *Batch, hs *handshake) Next {
 	e, id := b.e, hs.req.ClientID
-	durable := c.expiry > 0 || !hs.connect.CleanStart
+	a := asking{clientID: id, clean: hs.connect.CleanStart, durable: c.expiry > 0 || !hs.connect.CleanStart, zone: c.zone}
 	return c.handOver(b, func() func(*Batch) Next {
-		claim, code := e.claim(e.ctx, id, durable)
+		claim, code := e.claim(e.ctx, &a)
 		return func(b *Batch) Next {
 			if code != packet.Success {
 				return c.refuse(b, code)
@@ -60,14 +61,15 @@ func (c *Conn) claimHome(b *Batch, hs *handshake) Next {
 }
 
 // claim asks the registry for a client. A fence that is not zero has to be settled.
-func (e *Engine) claim(ctx context.Context, id string, durable bool) (Fence, packet.ReasonCode) {
+func (e *Engine) claim(ctx context.Context, a *asking) (Fence, packet.ReasonCode) {
+	id := a.clientID
 	h := e.home()
 	if h == nil {
 		return Fence{}, packet.Success
 	}
 	ctx, cancel := context.WithTimeout(ctx, claimTime)
 	defer cancel()
-	cl, err := h.Claim(ctx, id, durable)
+	cl, err := h.Claim(ctx, id, a.durable)
 	if err != nil {
 		e.log.Debug("client cannot be registered", "clientid", id, "err", err)
 		return Fence{}, packet.ServerUnavailable
@@ -75,11 +77,18 @@ func (e *Engine) claim(ctx context.Context, id string, durable bool) (Fence, pac
 	if cl.Fence == (Fence{}) {
 		return Fence{}, packet.Success
 	}
-	if code := e.homeElsewhere(id, cl); code != packet.Success {
+	if code := e.homeElsewhere(ctx, h, a, cl); code != packet.Success {
 		h.Settle(id, cl.Fence, false, Presence{})
 		return Fence{}, code
 	}
 	return cl.Fence, packet.Success
+}
+
+// asking is a client that asks for its session.
+type asking struct {
+	clientID       string
+	clean, durable bool
+	zone           *zoneRef
 }
 
 // settle ends the claim of c, which has got its session or not.
@@ -193,7 +202,7 @@ func (e *Engine) Claims(yield func(clientID string, f Fence, p Presence) bool) {
 				continue
 			}
 			s.mu.Lock()
-			if !s.dead {
+			if mv := s.moving.Load(); !s.dead && (mv == nil || mv.in == nil || mv.in.sure.Load()) {
 				rows = append(rows, row{s.clientID, s.fence, s.presenceLocked()})
 			}
 			s.mu.Unlock()
@@ -241,7 +250,11 @@ func (e *Engine) PublishWill(clientID string, w StoredWill) {
 
 // homeElsewhere says whether a client may come in although the registry names another node, if it does. What this node has of it is
 // from before.
-func (e *Engine) homeElsewhere(id string, cl Claim) packet.ReasonCode {
+func (e *Engine) homeElsewhere(ctx context.Context, h Homes, a *asking, cl Claim) packet.ReasonCode {
+	id := a.clientID
+	if code := e.settleArrival(ctx, id); code != packet.Success {
+		return code
+	}
 	if cl.Holder == "" {
 		return packet.Success
 	}
@@ -253,8 +266,7 @@ func (e *Engine) homeElsewhere(id string, cl Claim) packet.ReasonCode {
 		return packet.Success
 	}
 	e.homeFound(cl.Holder)
-	e.log.Info("client refused: another node has its session", "clientid", id, "id", cl.Holder)
-	return packet.ServerUnavailable
+	return e.fetch(ctx, h, a, cl)
 }
 
 // homeLost says what becomes of a client whose home is a node that is down.

@@ -39,14 +39,15 @@ type Conn struct {
 	method      string // of enhanced authentication
 	will        *will  // guarded by mu
 
-	ended    atomic.Bool  // end was called
-	lastSeen atomic.Int64 // when a packet came last, ns since the epoch
-	timer    timer
-	aliasIn  map[uint16]string        // topic aliases of the client; used by Feed only
-	acl      atomic.Pointer[aclCache] // nil until used
-	limits   *connLimits              // nil without limits
-	hs       *handshake               // CONNECT or re-authentication in progress
-	tail     []byte                   // input that is no whole packet yet, or that waits for a handshake; nil mostly
+	ended      atomic.Bool  // end was called
+	publishing atomic.Bool  // a publication of QoS 2 is in progress, and sessions may move
+	lastSeen   atomic.Int64 // when a packet came last, ns since the epoch
+	timer      timer
+	aliasIn    map[uint16]string        // topic aliases of the client; used by Feed only
+	acl        atomic.Pointer[aclCache] // nil until used
+	limits     *connLimits              // nil without limits
+	hs         *handshake               // CONNECT or re-authentication in progress
+	tail       []byte                   // input that is no whole packet yet, or that waits for a handshake; nil mostly
 
 	received struct{ bytes, packets, messages atomic.Int64 }
 

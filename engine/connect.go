@@ -362,6 +362,9 @@ func (c *Conn) enter(b *Batch, hs *handshake) Next {
 	if o.orphan != nil {
 		e.terminate(b, o.orphan, o.reason)
 	}
+	if o.anew {
+		e.nodeGone(b, c.link.peer)
+	}
 	c.mu.Lock()
 	if !c.ended.Load() {
 		c.sendConnack(b, hs, z, o.present)

@@ -26,6 +26,9 @@ func (s *Session) deliver(b *Batch, k *cast, d *delivery, group *shareGroup, fro
 		return false
 	}
 	m := k.m
+	if mv := s.moving.Load(); mv != nil && group == nil && !mv.takes(b.peer) {
+		return true // it comes, or goes, by way of another node
+	}
 	qos := min(m.QoS, d.qos) // [MQTT-3.8.4-6] [MQTT-3.8.4-8]
 	if z.UpgradeQoS {
 		qos = d.qos
@@ -67,12 +70,26 @@ func (s *Session) accept(b *Batch, k *cast, sl slot, z *Zone) bool {
 	}
 	c := s.conn.Load()
 	d := s.kept.Load()
+	mv := s.moving.Load()
+	if mv != nil && mv.out != nil {
+		if d != nil && sl.qos > 0 {
+			sl.seq = s.number(d)
+		}
+		return s.relay(b, mv.out, k, sl, directQueued)
+	}
 	if d != nil && sl.qos > 0 {
 		k.store(b)
 		sl.seq, sl.at = s.number(d), b.now
 	} else {
 		d = nil
 		k.spread = k.spread || sl.qos == 2
+	}
+	if mv != nil && mv.in != nil && sl.qos > 0 && mv.in.blocked() {
+		s.setBehind(b, mv.in, sl, z)
+		if d != nil {
+			s.putDelivery(b, d, &sl)
+		}
+		return true
 	}
 	// A stored QoS 2 delivery waits in the queue until it is committed.
 	if c != nil && s.queue.n == 0 && (d == nil || sl.qos == 1) {

@@ -114,6 +114,9 @@ func (s *Session) record(d *kept) *StoredSession {
 		CreatedAt: s.createdAt, Expiry: s.expiry, ExpireAt: s.expireAt, Connected: c != nil, Seq: d.seq, Begun: d.begun, WillAt: s.willAt,
 		Fence: s.fence,
 	}
+	if mv := s.moving.Load(); mv != nil {
+		r.Arrival, r.Departure = mv.records()
+	}
 	if w, author := s.willOf(); w != nil {
 		r.Will = &StoredWill{Message: w.m, Delay: w.delay, Author: author}
 	} else if h, held := s.e.held.of(s); held {
@@ -155,6 +158,11 @@ func (s *Session) eachStored(f func(*slot)) {
 		stored(s.window.at(i))
 	}
 	s.queue.each(stored)
+	if mv := s.moving.Load(); mv != nil && mv.in != nil {
+		for i := range mv.in.behind.n {
+			stored(mv.in.behind.at(i))
+		}
+	}
 }
 
 // putSub stages a subscription of s that takes the place of old, nil for none. s.subMu is held.
@@ -216,7 +224,13 @@ func (s *Session) putDelivery(b *Batch, d *kept, sl *slot) {
 	du.hold(sl.m)
 	du.live.Add(sizeDelivery)
 	if sl.qos == 2 {
-		d.barriers = append(d.barriers, barrier{sl.seq, d.last, sl.m.hold()})
+		g := barrier{sl.seq, d.last, sl.m.hold()}
+		if n := len(d.barriers); n > 0 && d.barriers[n-1].seq > sl.seq { // it has come from another node, behind this node's own
+			i, _ := d.barrierOf(sl.seq)
+			d.barriers = slices.Insert(d.barriers, i, g)
+		} else {
+			d.barriers = append(d.barriers, g)
+		}
 		if s.conn.Load() != nil {
 			b.e.listGated(s, d)
 		}
@@ -233,7 +247,7 @@ func (sl *slot) record(r *StoredDelivery) *StoredDelivery {
 		r.IDs = *sl.ids
 	}
 	if sl.group != nil {
-		r.Share = Subscription{Filter: sl.group.node.filter, Share: sl.group.name}.Name()
+		r.Share = sl.group.subscription()
 	}
 	return r
 }

@@ -74,6 +74,7 @@ type Engine struct {
 	links                links
 	homes                homes
 	held                 heldWills
+	moves                moves
 	listeners            listenerTable
 	wheel                wheel
 	alarms               Alarms

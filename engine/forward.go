@@ -25,12 +25,20 @@ func appendOrigin(dst packet.Properties, m *Message, g *shareGroup) packet.Prope
 	}
 	share := ""
 	if g != nil {
-		share = Subscription{Filter: g.node.filter, Share: g.name}.Name()
+		share = g.subscription()
 	}
 	var scratch [32]byte
 	stamp := strconv.AppendInt(append(scratch[:0], flags), m.At.UnixNano(), 36)
 	dst = dst.AddUser(string(stamp), text(m.From))
 	return dst.AddUser(text(m.Username), share)
+}
+
+// subscription is the name under which members subscribe, or the word that stands for it.
+func (g *shareGroup) subscription() string {
+	if g.word != "" {
+		return g.word
+	}
+	return Subscription{Filter: g.node.filter, Share: g.name}.Name()
 }
 
 // text gives s if it can be sent.
@@ -111,10 +119,15 @@ func (c *Conn) handleForward(b *Batch, flags byte, body []byte) Next {
 			return ReadOn
 		}
 	}
+	if isWord(b.share) {
+		return c.handleWord(b, p, m)
+	}
 	en := b.lookupCrossed(p.Topic)
 	m.Topic = en.topic
 	b.route(en)
 	publisher := c.durable(p)
+	b.peer = c.link.peer
+	defer func() { b.peer = "" }()
 	if b.unkept(m, en, publisher) { // the other node keeps it
 		return c.refuseKept(b, p)
 	}
@@ -142,6 +155,9 @@ func (b *Batch) crossed(en *topicEntry) ([]delivery, []*shareGroup) {
 
 // farGroup stands for a share group that a node has no member of any more, while messages are on the way to it.
 func farGroup(share string) *shareGroup {
+	if isWord(share) {
+		return wordGroup(share)
+	}
 	name, filter, _, _ := topic.ParseShare(share)
 	return &shareGroup{node: &filterNode{filter: filter}, name: name}
 }

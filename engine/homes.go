@@ -32,6 +32,8 @@ type Presence struct {
 // Homes is the registry of a cluster: it knows which node is the home of a client, so that an identifier has one session and one
 // connection in all of it. Its methods may be called from any goroutine.
 type Homes interface {
+	// Self is the identity of this node.
+	Self() string
 	// Claim begins to make this node the home of a client. Other claims to the identifier wait until it is settled. durable says that
 	// the client asks for a session that outlives its connection, or to go on with one. It blocks, a few seconds at most. An error says that the client
 	// cannot be served now; a Claim with a zero Fence, that it is to be served without the registry.

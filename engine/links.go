@@ -185,6 +185,7 @@ func (e *Engine) DropLink(peer string) {
 		c.end(b, ending{reason: ReasonSessionEnded, code: packet.AdministrativeAction, endSession: true})
 	}
 	e.drop(b, s, ReasonSessionEnded)
+	e.nodeGone(b, peer)
 }
 
 // SetLinkQueue sets how many bytes may wait for one node; 0: no limit. At it publishers whose messages would have to wait for the node
@@ -236,6 +237,7 @@ func (e *Engine) dropLinkConn(c *Conn) {
 	l.settle()
 	l.mu.Unlock()
 	e.Progress()
+	e.forgetAsked(c.link.peer)
 }
 
 // settle renews settled. l.mu is held.
@@ -273,6 +275,7 @@ func (e *Engine) tickLinks(now int64) {
 	if late > 0 {
 		e.Progress()
 	}
+	e.tickMoves(now)
 	if len(conns) == 0 || now-l.pinged < linkPing {
 		return
 	}

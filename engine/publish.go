@@ -13,6 +13,10 @@ func (c *Conn) handlePublish(b *Batch, flags byte, body []byte) Next {
 	if c.link != nil {
 		return c.handleForward(b, flags, body)
 	}
+	if b.e.moves.on.Load() && packet.QoS(flags>>1&3) == 2 { // BeginMove waits for it
+		c.publishing.Store(true)
+		defer c.publishing.Store(false)
+	}
 	p := &b.in
 	if err := p.Decode(c.version, flags, body); err != nil {
 		b.counts[PacketsPublishReceived]++
@@ -290,6 +294,22 @@ func (b *Batch) publish(m *Message, en *topicEntry, publisher *Session, id uint1
 	if m.Retain && !en.crossed {
 		b.e.retainer.put(b, m)
 	}
+	gated := m.QoS > 0 && b.e.moves.on.Load()
+	if gated {
+		b.gate.RLock()
+	}
+	n, back = b.spread(m, en, publisher, id)
+	if gated {
+		b.gate.RUnlock()
+	}
+	if n == 0 {
+		b.unmatched(m, en)
+	}
+	return n, back
+}
+
+// spread routes the message of publish.
+func (b *Batch) spread(m *Message, en *topicEntry, publisher *Session, id uint16) (n int, back *shared) {
 	b.route(en)
 	deliveries, groups := en.deliveries, en.groups
 	if en.crossed {
@@ -302,7 +322,6 @@ func (b *Batch) publish(m *Message, en *topicEntry, publisher *Session, id uint1
 		if publisher != nil {
 			k.closePublication(b, publisher, id)
 		}
-		b.unmatched(m, en)
 		return 0, nil
 	}
 	k.open = publisher != nil || len(deliveries)+len(en.links)+len(groups) > 1
@@ -340,9 +359,6 @@ func (b *Batch) publish(m *Message, en *topicEntry, publisher *Session, id uint1
 	k.end()
 	if len(b.urgent) > 0 {
 		b.flushUrgent()
-	}
-	if n == 0 {
-		b.unmatched(m, en)
 	}
 	return n, back
 }

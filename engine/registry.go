@@ -65,6 +65,7 @@ type opened struct {
 	old     *Conn    // its connection so far
 	orphan  *Session // the session that the new one takes the place of
 	reason  string   // why the orphan ends
+	anew    bool     // it is that of another node, and new
 	will    *will    // what waited for its delay
 }
 
@@ -155,6 +156,7 @@ func (e *Engine) open(b *Batch, c *Conn, hs *handshake) (o opened, code packet.R
 	e.weigh(s)
 	if c.link != nil {
 		e.links.add(c)
+		o.anew = !o.present
 	}
 	return o, packet.Success
 }
@@ -260,6 +262,11 @@ func (e *Engine) terminate(b *Batch, s *Session, reason string) {
 	for s.queue.n > 0 {
 		rest = append(rest, s.dequeue())
 	}
+	if mv := s.moving.Load(); mv != nil && mv.in != nil {
+		for mv.in.behind.n > 0 {
+			rest = append(rest, mv.in.behind.pop())
+		}
+	}
 	if s.kept.Load() != nil {
 		e.durable.live.Add(-sizeDelivery * int64(s.comp))
 	}
@@ -268,7 +275,7 @@ func (e *Engine) terminate(b *Batch, s *Session, reason string) {
 	s.mu.Unlock()
 
 	for _, sl := range rest {
-		if sl.group != nil && sl.qos > 0 {
+		if sl.group != nil && sl.qos > 0 && sl.group.word == "" {
 			b.redispatch(s, sl)
 		} else {
 			b.dropped(s, sl.m, DropSessionEnded)
@@ -295,6 +302,7 @@ func (e *Engine) terminate(b *Batch, s *Session, reason string) {
 		}
 		return
 	}
+	b.forgetMove(s)
 	e.forgetHome(s)
 	for _, h := range e.hooks.Load().sessionTerminated {
 		h(s.clientID, reason)

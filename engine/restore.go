@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -21,9 +22,18 @@ func (e *Engine) restore(store Store, hold bool) error {
 	store.Start(storeClient{e})
 	b := e.borrow()
 	defer b.giveBack()
-	r := restoring{e: e, b: b, orderly: kept.Orderly, hold: hold, newest: map[string]uint64{}}
+	r := restoring{e: e, b: b, orderly: kept.Orderly, hold: hold, newest: map[string]uint64{}, void: map[string]bool{}}
+	there := map[uint64]bool{}
 	for _, x := range kept.Sessions {
-		r.newest[x.ClientID] = max(r.newest[x.ClientID], x.Number)
+		if x.Departure == nil {
+			r.newest[x.ClientID] = max(r.newest[x.ClientID], x.Number)
+			there[x.Number] = true
+		}
+	}
+	for _, x := range kept.Sessions {
+		if x.Departure != nil && there[x.Departure.Was] { // it has not left
+			r.void[x.Departure.Token] = true
+		}
 	}
 	deliveries := 0
 	for _, x := range kept.Sessions {
@@ -34,6 +44,7 @@ func (e *Engine) restore(store Store, hold bool) error {
 	if r.links {
 		e.noteRoutes()
 	}
+	e.resumeMoves(b)
 	for _, x := range kept.Retained {
 		r.retained(x)
 	}
@@ -56,6 +67,7 @@ type restoring struct {
 	e       *Engine
 	b       *Batch
 	newest  map[string]uint64 // number of the session that a client id has; a crash may have left an older one
+	void    map[string]bool   // tokens of moves that have not come about
 	orderly bool
 	hold    bool     // see Options.HoldWills
 	links   bool     // there are sessions of other nodes
@@ -85,7 +97,7 @@ func (r *restoring) message(x *StoredMessage) *shared {
 func (r *restoring) session(x *StoredSession) {
 	e, b, now := r.e, r.b, r.b.now
 	du := &e.durable
-	if x.Number != r.newest[x.ClientID] {
+	if x.Departure == nil && x.Number != r.newest[x.ClientID] || x.Departure != nil && r.void[x.Departure.Token] {
 		du.store.EndSession(x.Number)
 		return
 	}
@@ -107,6 +119,7 @@ func (r *restoring) session(x *StoredSession) {
 		d.seq = max(d.seq, x.Deliveries[n-1].Seq)
 	}
 	s.kept.Store(d)
+	s.moving.Store(restoredMove(x))
 	du.live.Add(sizeSession)
 	if w := x.Will; w != nil {
 		s.will, s.willAt = &will{m: w.Message, delay: w.Delay, info: w.Author}, x.WillAt
@@ -140,6 +153,22 @@ func (r *restoring) session(x *StoredSession) {
 		}
 		if s.will != nil {
 			s.willAt = now + int64(s.will.delay)*int64(time.Second)
+		}
+	}
+	if mv := s.moving.Load(); mv != nil {
+		e.moves.mu.Lock()
+		if e.moves.arriving == nil {
+			e.moves.arriving, e.moves.left = map[string]*Session{}, map[string]*Session{}
+		}
+		if mv.in != nil {
+			e.moves.arriving[mv.in.token] = s
+		}
+		if mv.out != nil {
+			e.moves.left[mv.out.token] = s
+		}
+		e.moves.mu.Unlock()
+		if mv.out != nil { // it is in no table
+			return
 		}
 	}
 	e.registry.mu.Lock()
@@ -186,6 +215,12 @@ func (r *restoring) delivery(s *Session, d *kept, x *StoredDelivery, maybe int, 
 	if x.Retain {
 		sl.flags |= slotRetain
 	}
+	if s.link != nil && isWord(x.Share) {
+		if w, ok := parseDirect(x.Share); ok && r.void[w.token] || r.void[strings.TrimPrefix(x.Share, markPrefix)] {
+			r.e.durable.store.EndDelivery(d.number, x.Seq)
+			return maybe
+		}
+	}
 	if x.Share != "" {
 		if u := s.subs.get(x.Share); u != nil {
 			sl.group = u.group
@@ -204,6 +239,11 @@ func (r *restoring) delivery(s *Session, d *kept, x *StoredDelivery, maybe int, 
 	m := r.message(x.Body)
 	sl.m = m.hold()
 	r.e.durable.hold(m)
+	if mv := s.moving.Load(); mv != nil && mv.in != nil && x.Seq > mv.in.base && mv.in.blocked() {
+		sl.state = slotQueued
+		mv.in.behind.push(sl)
+		return maybe
+	}
 	if begun := x.Seq <= d.begun; begun || maybe > 0 && s.queue.n == 0 {
 		if !begun {
 			maybe--

@@ -37,6 +37,11 @@ func (c storeClient) Rewrite(before Position) bool {
 			}
 		}
 	}
+	for _, s := range e.remnants() {
+		if !e.rewriteSession(s, before) {
+			return false
+		}
+	}
 	if !e.rewriteRetained(before) {
 		return false
 	}

@@ -308,7 +308,10 @@ func (c *Conn) answered(b *Batch, id uint16, codes []packet.ReasonCode) Next {
 		}
 	} else {
 		k.known = max(k.known, a.version)
-		k.up = k.up || a.whole
+		if a.whole && !k.up {
+			k.up = true
+			b.e.moves.asking.Store(true)
+		}
 	}
 	if len(k.asked) == 0 || b.now-k.asked[0].at < l.patience.Load() {
 		k.late = false
@@ -323,6 +326,9 @@ func (c *Conn) answered(b *Batch, id uint16, codes []packet.ReasonCode) Next {
 func (c *Conn) askedAbout(b *Batch, name string) (code packet.ReasonCode, handled bool) {
 	if !strings.HasPrefix(name, LinkPrefix) {
 		return 0, false
+	}
+	if code, handled := c.askedCut(b, name); handled {
+		return code, true
 	}
 	s := c.session
 	switch {

@@ -16,9 +16,10 @@ type Session struct {
 	zone        atomic.Pointer[zoneRef]
 	createdAt   int64
 	timer       timer
-	conn        atomic.Pointer[Conn] // changed with registry.mu and mu held
-	link        *linkSession         // of another node; nil for clients
-	kept        atomic.Pointer[kept] // what the store has of it; nil for a session that ends with its connection; changed with mu held
+	conn        atomic.Pointer[Conn]   // changed with registry.mu and mu held
+	link        *linkSession           // of another node; nil for clients
+	moving      atomic.Pointer[moving] // it is on its way from a node to another; nil mostly
+	kept        atomic.Pointer[kept]   // what the store has of it; nil for a session that ends with its connection; changed with mu held
 	delivered   atomic.Int64
 	username    string // these three as of the last connection; guarded by registry.mu
 	hasUsername bool

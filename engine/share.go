@@ -12,7 +12,8 @@ type shareGroup struct {
 	members []*sub
 	next    uint32 // of round robin
 	sticky  *sub
-	here    int32 // members that other nodes are told of
+	here    int32  // members that other nodes are told of
+	word    string // what a link tells in place of the name of a group; no group then
 }
 
 // groupOf gives the group of that name and makes it if need be. n.mu is held.

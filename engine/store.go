@@ -125,10 +125,33 @@ type StoredSession struct {
 
 	Fence Fence // of the last claim to the client id; zero: there was none
 
+	Arrival   *StoredArrival   // it is coming from another node
+	Departure *StoredDeparture // it has gone to another node, and passes on what still comes here
+
 	Begun         uint64 // deliveries up to this number have gone out
 	Subscriptions []Subscription
 	Deliveries    []StoredDelivery // by ascending Seq
 	Releases      []StoredRelease
+}
+
+// StoredArrival is the move of a session to this node.
+type StoredArrival struct {
+	From, Token  string   // the home so far, and the name of the move
+	Fence        Fence    // of the claim
+	Nodes        []string // whose cuts it waits for, in order
+	Self         int      // this node, of Nodes
+	Base         uint64   // deliveries that were begun at the old home have no greater numbers
+	Sure         bool     // the old home has given it up
+	Marked, Done uint64   // of Nodes, as bits: those whose messages come straight, and those of which nothing more comes by the old home
+}
+
+// StoredDeparture is the move of a session to another node.
+type StoredDeparture struct {
+	To, Token string
+	Nodes     []string
+	Self      int
+	Was       uint64 // number of the session before: while that is stored, this one and what it has passed on is void
+	Passed    uint64 // of Nodes, as bits: those that send nothing more by way of here
 }
 
 // StoredWill is a will message and its delay in seconds. Author is who left it, for the access rules; nil where there are none.

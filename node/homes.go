@@ -112,10 +112,7 @@ func (n *Node) homesFigures() []impl.Figure {
 	}
 }
 
-var (
-	errNoHomes = errors.New("the node does not serve clients yet")
-	errNoMoves = errors.New("this release does not move sessions")
-)
+var errNoHomes = errors.New("the node does not serve clients yet")
 
 // homes is the registry, once everything listens.
 func (c *control) homes() (*cluster.Registry, error) {
@@ -172,30 +169,13 @@ func (c *control) PeerHomesPull(ctx context.Context, request api.PeerHomesPullRe
 	return api.PeerHomesPull200JSONResponse(out), nil
 }
 
-// mover gives sessions up to other nodes.
-type mover interface {
-	BeginMove(ctx context.Context, r engine.MoveRequest) (engine.MoveState, error)
-	CommitMove(ctx context.Context, r engine.MoveCommit) (engine.MoveResult, error)
-}
-
-func (c *control) mover() (mover, error) {
-	if _, err := c.homes(); err != nil {
-		return nil, err
-	}
-	m, ok := any(c.engine).(mover)
-	if !ok {
-		return nil, errNoMoves
-	}
-	return m, nil
-}
-
 // PeerMoveBegin implements peer_move_begin.
 func (c *control) PeerMoveBegin(ctx context.Context, request api.PeerMoveBeginRequestObject) (api.PeerMoveBeginResponseObject, error) {
 	from, _ := cluster.PeerOf(ctx)
-	m, err := c.mover()
+	_, err := c.homes()
 	var s engine.MoveState
 	if err == nil {
-		s, err = m.BeginMove(ctx, cluster.MoveRequestIn(from.ID, *request.Body))
+		s, err = c.engine.BeginMove(ctx, cluster.MoveRequestIn(from.ID, *request.Body))
 	}
 	if err != nil {
 		return api.PeerMoveBegin503JSONResponse{UnavailableJSONResponse: notYet(err)}, nil
@@ -206,10 +186,10 @@ func (c *control) PeerMoveBegin(ctx context.Context, request api.PeerMoveBeginRe
 // PeerMoveCommit implements peer_move_commit.
 func (c *control) PeerMoveCommit(ctx context.Context, request api.PeerMoveCommitRequestObject) (api.PeerMoveCommitResponseObject, error) {
 	from, _ := cluster.PeerOf(ctx)
-	m, err := c.mover()
+	_, err := c.homes()
 	var s engine.MoveResult
 	if err == nil {
-		s, err = m.CommitMove(ctx, cluster.MoveCommitIn(from.ID, *request.Body))
+		s, err = c.engine.CommitMove(ctx, cluster.MoveCommitIn(from.ID, *request.Body))
 	}
 	if err != nil {
 		return api.PeerMoveCommit503JSONResponse{UnavailableJSONResponse: notYet(err)}, nil

@@ -94,6 +94,8 @@ func (d desk) Forget(id string, f engine.Fence) {
 	}
 }
 
+func (d desk) Self() string { return d.node }
+
 func (d desk) BeginMove(context.Context, string, engine.MoveRequest) (engine.MoveState, error) {
 	return engine.MoveState{}, errors.New("no node")
 }

@@ -62,6 +62,8 @@ const (
 	sessionWill        = 1 << 3
 	sessionAuthor      = 1 << 4
 	sessionFence       = 1 << 5
+	sessionArrival     = 1 << 6
+	sessionDeparture   = 1 << 7
 
 	authorHasUsername = 1 << 0
 	authorCleanStart  = 1 << 1
@@ -105,7 +107,7 @@ func timeOf(n int64) time.Time {
 func appendSession(b []byte, session uint64, s *engine.StoredSession) []byte {
 	b = appendUint(append(b, byte(kindSession)), session)
 	flags := bit(s.HasUsername, sessionHasUsername) | bit(s.CleanStart, sessionCleanStart) | bit(s.Connected, sessionConnected) |
-		bit(s.Fence != engine.Fence{}, sessionFence)
+		bit(s.Fence != engine.Fence{}, sessionFence) | bit(s.Arrival != nil, sessionArrival) | bit(s.Departure != nil, sessionDeparture)
 	if s.Will != nil {
 		flags |= sessionWill | bit(s.Will.Author != nil, sessionAuthor)
 	}
@@ -121,6 +123,23 @@ func appendSession(b []byte, session uint64, s *engine.StoredSession) []byte {
 	}
 	if flags&sessionFence != 0 {
 		b = appendUint(appendUint(b, s.Fence.Epoch), s.Fence.Count)
+	}
+	if a := s.Arrival; a != nil {
+		b = appendNodes(append(appendText(appendText(b, a.From), a.Token), bit(a.Sure, 1)), a.Nodes)
+		b = appendUint(appendUint(b, a.Fence.Epoch), a.Fence.Count)
+		b = appendUint(appendUint(appendUint(appendUint(b, uint64(a.Self)), a.Base), a.Marked), a.Done)
+	}
+	if d := s.Departure; d != nil {
+		b = appendNodes(appendText(appendText(b, d.To), d.Token), d.Nodes)
+		b = appendUint(appendUint(appendUint(b, uint64(d.Self)), d.Was), d.Passed)
+	}
+	return b
+}
+
+func appendNodes(b []byte, nodes []string) []byte {
+	b = appendUint(b, uint64(len(nodes)))
+	for _, s := range nodes {
+		b = appendText(b, s)
 	}
 	return b
 }
@@ -401,7 +420,7 @@ func (c *cursor) subscription() engine.Subscription {
 
 func (c *cursor) session() *engine.StoredSession {
 	flags := c.byte()
-	c.must(flags < 1<<6 && (flags&sessionAuthor == 0 || flags&sessionWill != 0))
+	c.must(flags&sessionAuthor == 0 || flags&sessionWill != 0)
 	s := &engine.StoredSession{
 		HasUsername: flags&sessionHasUsername != 0, CleanStart: flags&sessionCleanStart != 0, Connected: flags&sessionConnected != 0,
 	}
@@ -423,7 +442,40 @@ func (c *cursor) session() *engine.StoredSession {
 		s.Fence = engine.Fence{Epoch: c.uint(), Count: c.uint()}
 		c.must(s.Fence != engine.Fence{})
 	}
+	if flags&sessionArrival != 0 {
+		a := &engine.StoredArrival{From: string(c.text()), Token: string(c.text())}
+		sure := c.byte()
+		c.must(sure <= 1)
+		a.Sure, a.Nodes = sure == 1, c.nodes()
+		a.Fence = engine.Fence{Epoch: c.uint(), Count: c.uint()}
+		a.Self = c.node(a.Nodes)
+		a.Base, a.Marked, a.Done = c.uint(), c.uint(), c.uint()
+		s.Arrival = a
+	}
+	if flags&sessionDeparture != 0 {
+		d := &engine.StoredDeparture{To: string(c.text()), Token: string(c.text()), Nodes: c.nodes()}
+		d.Self = c.node(d.Nodes)
+		d.Was, d.Passed = c.uint(), c.uint()
+		s.Departure = d
+	}
 	return s
+}
+
+// nodes reads a list of at most 64 identities.
+func (c *cursor) nodes() (list []string) {
+	n := c.uint()
+	c.must(n <= 64)
+	for ; n > 0 && !c.bad; n-- {
+		list = append(list, string(c.text()))
+	}
+	return list
+}
+
+// node reads which of nodes one is.
+func (c *cursor) node(nodes []string) int {
+	n := c.uint()
+	c.must(n < uint64(len(nodes)))
+	return int(n)
 }
 
 func (c *cursor) author() *engine.ClientInfo {

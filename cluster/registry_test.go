@@ -20,6 +20,7 @@ import (
 type hall struct {
 	t     testing.TB
 	wills willBook
+	skew  atomic.Int64 // of all clocks, ns
 
 	mu      sync.Mutex
 	marks   raftstore.Marks            // guarded by mu
@@ -115,6 +116,7 @@ func (h *hall) open(id string, before *room) *room {
 		Alone:    m.alone.Load,
 		Member:   func(string) bool { return true },
 		Minority: RefusePersistent,
+		Now:      func() time.Time { return time.Now().Add(time.Duration(h.skew.Load())) },
 	})
 	h.mu.Lock()
 	h.rooms[id] = m
@@ -463,11 +465,7 @@ func TestClaimsSerialised(t *testing.T) {
 
 // TestLapse lets a claim go unsettled: after its time the next one is granted, and the late end of the first changes nothing.
 func TestLapse(t *testing.T) {
-	_, n := three(t)
-	var skew atomic.Int64
-	for _, m := range n {
-		m.reg.now = func() time.Time { return time.Now().Add(time.Duration(skew.Load())) }
-	}
+	h, n := three(t)
 	ctx := within(t)
 	id := ownedBy(n[0].reg, "c", "")
 	first, err := n[0].reg.Claim(ctx, id, true)
@@ -479,7 +477,7 @@ func TestLapse(t *testing.T) {
 	if c, err := n[1].reg.Claim(short, id, true); !errors.Is(err, errBusy) {
 		t.Fatalf("a claim while another is not settled: got %+v, %v", c, err)
 	}
-	skew.Store(int64(claimLapse))
+	h.skew.Store(int64(claimLapse))
 	second, err := n[1].connect(ctx, id, true, nil)
 	if err != nil || !first.Fence.Before(second.Fence) {
 		t.Fatalf("after the lapse: got %+v, %v", second, err)
@@ -488,7 +486,7 @@ func TestLapse(t *testing.T) {
 	n[0].sessions[id] = &fakeSession{f: first.Fence}
 	n[0].mu.Unlock()
 	n[0].reg.Settle(id, first.Fence, true, engine.Presence{})
-	n[0].h.poll("the late one is told to give it up", func() bool { return !n[0].has(id) })
+	h.poll("the late one is told to give it up", func() bool { return !n[0].has(id) })
 	if !n[1].has(id) {
 		t.Error("the later claim has lost its session")
 	}
@@ -617,9 +615,9 @@ func TestLostAcrossOwners(t *testing.T) {
 	h.settled(a)
 	h.mark(a, c)
 	h.settled(a, c)
-	if s := a.reg.Stats().Waiting + c.reg.Stats().Waiting; s != 200 || c.reg.Stats().Waiting == 0 {
-		t.Errorf("wills that wait: %d, of them %d at the new node", s, c.reg.Stats().Waiting)
-	}
+	h.poll("both have the wills of their shards", func() bool {
+		return a.reg.Stats().Waiting+c.reg.Stats().Waiting == 200 && c.reg.Stats().Waiting > 0
+	})
 	for id := range ids {
 		if cl, err := c.connect(ctx, id, true, nil); err != nil || !cl.Lost {
 			t.Fatalf("%s: got %+v, %v", id, cl, err)

@@ -50,10 +50,10 @@ func (c *Cluster) Alone() bool {
 	return time.Since(c.lease.until) > downAfter*c.o.Beat
 }
 
-// MarksHold reports whether there are other members, and all know marks and go by them.
+// MarksHold reports whether there are other members, and marks that they go by.
 func (c *Cluster) MarksHold() bool {
 	s := c.store.Load()
-	return s != nil && s.View().Marks().Epoch > 0 && s.FeatureLevel() >= registryLevel && len(s.Members()) > 1
+	return s != nil && s.View().Marks().Epoch > 0 && len(s.Members()) > 1
 }
 
 // Ready says whether the node takes part in what goes on between members that are up: the registry of clients.
@@ -96,8 +96,8 @@ func (c *Cluster) keepMarks(ctx context.Context) {
 func (c *Cluster) writeMarks(ctx context.Context, s *raftstore.Store, down bool) error {
 	members := s.Members()
 	was := s.View().Marks()
-	if s.FeatureLevel() < registryLevel || len(members) < 2 && was.Epoch == 0 {
-		return nil
+	if was.Epoch == 0 && (len(members) < 2 || s.FeatureLevel() < registryLevel) {
+		return nil // from the first ones on no node is let in that does not know them
 	}
 	up, names := map[string]string{}, map[string]string{}
 	now := time.Now()

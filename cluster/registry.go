@@ -373,6 +373,9 @@ func (r *Registry) ServeReports(from string, epoch uint64, again bool, reports [
 	if err := v.admits(from, epoch); err != nil {
 		return err
 	}
+	if len(reports) > reportsPerCall {
+		return fmt.Errorf("%w: more than %d reports", ErrRefused, reportsPerCall)
+	}
 	for _, p := range reports {
 		switch p.Kind {
 		case Have, Gone, Left, Lost:

@@ -313,14 +313,22 @@ func (r *Registry) turn(m raftstore.Marks) {
 		return
 	}
 	r.view.Store(v)
+	if v.epoch == 0 || v.epoch < old.epoch { // the node has left a cluster: nothing of it holds
+		r.forgetAll()
+	}
 	if v.epoch == 0 {
 		return
+	}
+	left := map[string]bool{}
+	for node := range old.up {
+		_, up := v.up[node]
+		left[node] = !up && !r.o.Member(node)
 	}
 	var move []HomeReport // what the new owners have to know
 	for n := range r.shards {
 		sh := &r.shards[n]
 		sh.mu.Lock()
-		move = r.turnShard(old, v, n, sh, move)
+		move = r.turnShard(old, v, n, sh, left, move)
 		sh.turned = v.epoch
 		sh.mu.Unlock()
 	}
@@ -340,8 +348,24 @@ func (r *Registry) turn(m raftstore.Marks) {
 	}
 }
 
-// turnShard makes a shard ready for a view. It appends what has to go to the owner.
-func (r *Registry) turnShard(old, v *homeView, n int, sh *homeShard, move []HomeReport) []HomeReport {
+// forgetAll forgets everything.
+func (r *Registry) forgetAll() {
+	for n := range r.shards {
+		sh := &r.shards[n]
+		sh.mu.Lock()
+		sh.entries, sh.claims, sh.wills, sh.waits, sh.fresh = nil, nil, nil, nil, false
+		sh.due.Store(0)
+		sh.mu.Unlock()
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, b := range r.boxes {
+		b.clear()
+	}
+}
+
+// turnShard makes a shard ready for a view. It appends what has to go to the owner. The nodes that are left are no members any more.
+func (r *Registry) turnShard(old, v *homeView, n int, sh *homeShard, left map[string]bool, move []HomeReport) []HomeReport {
 	self := r.o.Self
 	// A node that was down, or has missed marks, does not know what became of its shards meanwhile.
 	on := v.epoch == old.epoch+1 && v.up[self] == old.up[self]
@@ -357,6 +381,10 @@ func (r *Registry) turnShard(old, v *homeView, n int, sh *homeShard, move []Home
 	for id, e := range sh.entries {
 		home := e.home.Value()
 		up := v.isUp(e.home)
+		if left[home.node] { // it goes on with its clients elsewhere, wills included
+			delete(sh.entries, id)
+			continue
+		}
 		if !up && e.will != nil {
 			w := e.will
 			e.will = nil

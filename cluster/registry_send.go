@@ -121,6 +121,14 @@ func (b *homeBox) take(v *homeView) (out []HomeReport) {
 	return out
 }
 
+// clear forgets all reports.
+func (b *homeBox) clear() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	clear(b.reports)
+	b.again, b.epoch = false, 0
+}
+
 func (b *homeBox) waiting() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -29,6 +29,7 @@ type hall struct {
 	cut     map[[2]string]bool         // guarded by mu: who does not reach whom
 	frozen  map[string]raftstore.Marks // guarded by mu: nodes that see no later marks
 	boots   int
+	gone    map[string]bool // guarded by mu: nodes that have left
 }
 
 // willBook counts wills by text.
@@ -72,7 +73,7 @@ type fakeSession struct {
 }
 
 func newHall(t testing.TB) *hall {
-	return &hall{t: t, changed: make(chan struct{}), rooms: map[string]*room{}, cut: map[[2]string]bool{}, frozen: map[string]raftstore.Marks{}}
+	return &hall{t: t, changed: make(chan struct{}), rooms: map[string]*room{}, cut: map[[2]string]bool{}, frozen: map[string]raftstore.Marks{}, gone: map[string]bool{}}
 }
 
 // open starts a node, with the durable sessions of one before it.
@@ -113,8 +114,12 @@ func (h *hall) open(id string, before *room) *room {
 			_, frozen := h.frozen[id]
 			return m.lease.Load() && !frozen && h.marks.Epoch == epoch
 		},
-		Alone:    m.alone.Load,
-		Member:   func(string) bool { return true },
+		Alone: m.alone.Load,
+		Member: func(node string) bool {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			return !h.gone[node]
+		},
 		Minority: RefusePersistent,
 		Now:      func() time.Time { return time.Now().Add(time.Duration(h.skew.Load())) },
 	})
@@ -787,6 +792,39 @@ func TestWillsOnce(t *testing.T) {
 	for _, text := range []string{moved, moved + "-a", ended} {
 		if got := h.wills.of(text); got != 0 {
 			t.Errorf("%s: %d times", text, got)
+		}
+	}
+}
+
+// TestLeft has a node leave: it goes on with its clients, and what the others have known of them is gone. The node forgets the others.
+func TestLeft(t *testing.T) {
+	h, n := three(t)
+	ctx := within(t)
+	for i := range 60 {
+		id := fmt.Sprint("l", i)
+		if _, err := n[i%3].connect(ctx, id, true, will(id, 0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.settled(n...)
+	h.mu.Lock()
+	h.gone["c"] = true
+	h.frozen["c"] = raftstore.Marks{}
+	h.mu.Unlock()
+	h.mark(n[0], n[1])
+	h.settled(n[0], n[1])
+	h.poll("the node knows nobody", func() bool { s := n[2].reg.Stats(); return s.Epoch == 0 && s.Entries == 0 && s.Outbox == 0 })
+	if c, err := n[2].reg.Claim(ctx, "l0", true); err != nil || c != (engine.Claim{}) {
+		t.Errorf("a claim of a node that is alone: got %+v, %v", c, err)
+	}
+	for i := range 60 {
+		c, err := n[0].reg.Claim(ctx, fmt.Sprint("l", i), true)
+		if err != nil || c.Lost || (c.Holder == "") != (i%3 != 1) {
+			t.Fatalf("l%d: got %+v, %v", i, c, err)
+		}
+		n[0].reg.Settle(fmt.Sprint("l", i), c.Fence, false, engine.Presence{})
+		if got := h.wills.of(fmt.Sprint("l", i)); got != 0 {
+			t.Errorf("l%d: will %d times", i, got)
 		}
 	}
 }

@@ -255,6 +255,9 @@ func (e *Engine) homeElsewhere(ctx context.Context, h Homes, a *asking, cl Claim
 	if code := e.settleArrival(ctx, id); code != packet.Success {
 		return code
 	}
+	if cl.Holder == "" && e.sessionOf(id) == nil { // or the registry has not heard of a move
+		cl.Holder = e.movedTo(id)
+	}
 	if cl.Holder == "" {
 		return packet.Success
 	}

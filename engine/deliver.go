@@ -72,9 +72,6 @@ func (s *Session) accept(b *Batch, k *cast, sl slot, z *Zone) bool {
 	d := s.kept.Load()
 	mv := s.moving.Load()
 	if mv != nil && mv.out != nil {
-		if d != nil && sl.qos > 0 {
-			sl.seq = s.number(d)
-		}
 		return s.relay(b, mv.out, k, sl, directQueued)
 	}
 	if d != nil && sl.qos > 0 {

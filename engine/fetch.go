@@ -436,7 +436,7 @@ func (e *Engine) install(a *asking, cl Claim, node string, nodes []string, st *M
 	defer b.giveBack()
 	var random [12]byte
 	rand.Read(random[:]) // never fails
-	in := &arrival{from: node, token: hex.EncodeToString(random[:]), fence: cl.Fence, base: st.Seq + moveGap + moveTurn}
+	in := &arrival{from: node, token: hex.EncodeToString(random[:]), fence: cl.Fence, base: st.Seq + moveGap + moveTurn, low: st.Seq}
 	in.nodes = nodes
 	in.self, _ = slices.BinarySearch(nodes, e.home().Self())
 	in.resolving.Store(true)
@@ -688,7 +688,12 @@ func restoredMove(x *StoredSession) *moving {
 	}
 	m := &moving{}
 	if a := x.Arrival; a != nil {
-		m.in = &arrival{origins: origins{a.Nodes, a.Self}, from: a.From, token: a.Token, fence: a.Fence, base: a.Base}
+		m.in = &arrival{origins: origins{a.Nodes, a.Self}, from: a.From, token: a.Token, fence: a.Fence, base: a.Base, low: a.Base - moveGap - moveTurn}
+		for i := range x.Deliveries {
+			if seq := x.Deliveries[i].Seq; seq <= a.Base {
+				m.in.low = max(m.in.low, seq)
+			}
+		}
 		m.in.sure.Store(a.Sure)
 		m.in.marked.Store(a.Marked)
 		m.in.done.Store(a.Done)
@@ -736,4 +741,11 @@ func (out *departure) direct(p *slot, kind byte) direct {
 		d.name = p.group.subscription()
 	}
 	return d
+}
+
+// Moves counts the sessions that are coming from other nodes, and what is left of those that have gone to others.
+func (e *Engine) Moves() (coming, left int) {
+	e.moves.mu.Lock()
+	defer e.moves.mu.Unlock()
+	return len(e.moves.arriving), len(e.moves.left)
 }

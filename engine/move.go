@@ -26,7 +26,8 @@ type moves struct {
 	on      atomic.Bool // publications of QoS 1 and 2 hold a gate
 	gates   [gates]routeGate
 	asking  atomic.Bool // nodes may have to be asked for cuts
-	looking atomic.Bool // look is in progress
+	looking atomic.Bool // resolveAll is in progress
+	looked  int64       // used by Advance only: when it began last
 
 	mu       sync.Mutex          // a leaf
 	arriving map[string]*Session // by the token of the move
@@ -90,8 +91,9 @@ type arrival struct {
 	done    atomic.Uint64 // nodes of which nothing comes by way of the old home any more; likewise
 
 	// Guarded by Session.mu.
-	behind ring // messages that came straight, and wait for those by way of the old home
-	free   bool // the old home is away: nothing waits for it
+	low    uint64 // number of what has come by way of the old home last
+	behind ring   // messages that came straight, and wait for those by way of the old home
+	free   bool   // the old home is away: nothing waits for it
 
 	resolving atomic.Bool // somebody asks the old home
 
@@ -343,8 +345,11 @@ func (s *Session) arrive(b *Batch, k *cast, d *direct, group *shareGroup) {
 		sl.ids = &d.ids
 	}
 	kept := s.kept.Load()
-	used := s.window.find(identifier(sl.seq))
-	begun := d.kind != directQueued && (used == nil || used.state == slotFree)
+	if d.kind == directQueued {
+		sl.seq = s.lowNumber(mv.in)
+	}
+	begun := d.kind != directQueued && s.unused(sl.seq)
+	mv.in.low = max(mv.in.low, sl.seq)
 	switch {
 	case d.kind == directComp && !begun: // it cannot be told the client any more
 		return
@@ -363,7 +368,7 @@ func (s *Session) arrive(b *Batch, k *cast, d *direct, group *shareGroup) {
 			}
 		}
 	}
-	if kept == nil && !begun {
+	if (kept == nil || sl.qos == 0) && !begun {
 		sl.seq = 0
 	}
 	if kept != nil && sl.qos > 0 {
@@ -384,6 +389,21 @@ func (s *Session) arrive(b *Batch, k *cast, d *direct, group *shareGroup) {
 	if c := s.conn.Load(); c != nil {
 		s.pumpLocked(b, c)
 	}
+}
+
+// unused reports whether the packet identifier of a number is free. s.mu is held.
+func (s *Session) unused(seq uint64) bool {
+	p := s.window.find(identifier(seq))
+	return p == nil || p.state == slotFree
+}
+
+// lowNumber gives the next of what comes by way of the old home its number. s.mu is held.
+func (s *Session) lowNumber(in *arrival) uint64 {
+	seq := in.low + 1
+	for !s.unused(seq) {
+		seq++
+	}
+	return seq
 }
 
 // putArrived stages a delivery that has come from another node. s.mu is held.
@@ -708,7 +728,8 @@ func (e *Engine) tickMoves(now int64) {
 		}
 	}
 	e.askCuts(b)
-	if unsure && e.home() != nil && m.looking.CompareAndSwap(false, true) {
+	if unsure && e.home() != nil && now-m.looked >= int64(time.Second) && m.looking.CompareAndSwap(false, true) {
+		m.looked = now
 		if !e.workers.start(func() { defer m.looking.Store(false); e.resolveAll(list) }) {
 			m.looking.Store(false)
 		}
@@ -726,10 +747,6 @@ func (e *Engine) resolveAll(list []*Session) {
 		e.resolve(ctx, s)
 		cancel()
 		mv.in.resolving.Store(false)
-	}
-	select {
-	case <-time.After(time.Second):
-	case <-e.ctx.Done():
 	}
 }
 

@@ -351,3 +351,30 @@ func (f *fleet) agreeSome(boxes ...*box) {
 		f.leader(b)
 	}
 }
+
+// TestSessionFollows has a client with a session go from node to node: it finds what was published meanwhile, and its subscriptions.
+func TestSessionFollows(t *testing.T) {
+	f := newFleet(t, 3, nil)
+	f.start(f.boxes...)
+	f.agree(3, f.boxes...)
+	f.registered(f.boxes...)
+	got := &seen{m: map[string]int{}}
+	c := f.enter(f.boxes[0], "wanderer", got)
+	if token := c.Subscribe("way/#", 1, nil); !token.WaitTimeout(5*time.Second) || token.Error() != nil {
+		t.Fatalf("subscribe: %v", token.Error())
+	}
+	p := f.enter(f.boxes[2], "p", nil)
+	var sent []string
+	for i := 1; i <= 6; i++ {
+		c.Disconnect(0)
+		for range 20 {
+			text := fmt.Sprint(len(sent))
+			sent = append(sent, text)
+			if token := p.Publish("way/x", 1, false, text); !token.WaitTimeout(10*time.Second) || token.Error() != nil {
+				t.Fatalf("publish: %v", token.Error())
+			}
+		}
+		c = f.enter(f.boxes[i%3], "wanderer", got)
+		f.poll("everything that was published", 20*time.Second, func() bool { return len(got.misses(sent)) == 0 })
+	}
+}

@@ -30,9 +30,26 @@ func (h homeCalls) Claim(ctx context.Context, node string, epoch uint64, claims 
 	}
 	out := make([]HomeGrant, len(answer.Grants))
 	for i, g := range answer.Grants {
-		out[i] = HomeGrant{State: GrantState(g.State), Fence: fenceOr(g.Fence), Holder: g.Holder, Held: fenceOr(g.Held), Lost: g.Lost}
+		out[i] = grantIn(g)
 	}
 	return out, nil
+}
+
+func grantIn(g api.PeerHomeGrant) HomeGrant {
+	return HomeGrant{State: GrantState(g.State), Fence: fenceOr(g.Fence), Holder: g.Holder, Held: fenceOr(g.Held), Lost: g.Lost}
+}
+
+func grantOut(g HomeGrant) api.PeerHomeGrant {
+	row := api.PeerHomeGrant{State: api.PeerHomeGrantState(g.State), Holder: g.Holder, Lost: g.Lost}
+	if g.State == Granted {
+		f := fenceOut(g.Fence)
+		row.Fence = &f
+	}
+	if g.Holder != "" {
+		f := fenceOut(g.Held)
+		row.Held = &f
+	}
+	return row
 }
 
 // AnswerClaims is ServeClaims in the words of the node API.
@@ -44,16 +61,7 @@ func (r *Registry) AnswerClaims(from string, b api.PeerHomeClaims) (api.PeerHome
 	grants, err := r.ServeClaims(from, uint64(b.Epoch), claims)
 	out := api.PeerHomeGrants{Grants: make([]api.PeerHomeGrant, len(grants))}
 	for i, g := range grants {
-		row := api.PeerHomeGrant{State: api.PeerHomeGrantState(g.State), Holder: g.Holder, Lost: g.Lost}
-		if g.State == Granted {
-			f := fenceOut(g.Fence)
-			row.Fence = &f
-		}
-		if g.Holder != "" {
-			f := fenceOut(g.Held)
-			row.Held = &f
-		}
-		out.Grants[i] = row
+		out.Grants[i] = grantOut(g)
 	}
 	return out, err
 }
@@ -62,22 +70,30 @@ func (r *Registry) AnswerClaims(from string, b api.PeerHomeClaims) (api.PeerHome
 func (h homeCalls) Report(ctx context.Context, node string, epoch uint64, again bool, reports []HomeReport) error {
 	body := api.PeerHomeReports{Epoch: int64(epoch), Again: again, Reports: make([]api.PeerHomeReport, len(reports))}
 	for i, p := range reports {
-		body.Reports[i] = api.PeerHomeReport{
-			Kind: api.PeerHomeReportKind(p.Kind), ClientId: p.ClientID, Fence: fenceOut(p.Fence), Will: willOut(p.Presence.Will), WillAt: p.Presence.WillAt,
-			Home: p.Home, Since: int64(p.Since), Boot: p.Boot,
-		}
+		body.Reports[i] = reportOut(p)
 	}
 	return h.c.call(node, nil, func(cl *api.APIClient) (*http.Response, error) { return cl.PeerHomesReport(ctx, body) })
+}
+
+func reportOut(p HomeReport) api.PeerHomeReport {
+	return api.PeerHomeReport{
+		Kind: api.PeerHomeReportKind(p.Kind), ClientId: p.ClientID, Fence: fenceOut(p.Fence), Will: willOut(p.Presence.Will), WillAt: p.Presence.WillAt,
+		Home: p.Home, Since: int64(p.Since), Boot: p.Boot,
+	}
+}
+
+func reportIn(p api.PeerHomeReport) HomeReport {
+	return HomeReport{
+		Kind: ReportKind(p.Kind), ClientID: p.ClientId, Fence: fenceIn(p.Fence), Presence: engine.Presence{Will: willIn(p.Will), WillAt: p.WillAt},
+		Home: p.Home, Since: uint64(p.Since), Boot: p.Boot,
+	}
 }
 
 // AnswerReports is ServeReports in the words of the node API.
 func (r *Registry) AnswerReports(from string, b api.PeerHomeReports) error {
 	reports := make([]HomeReport, len(b.Reports))
 	for i, p := range b.Reports {
-		reports[i] = HomeReport{
-			Kind: ReportKind(p.Kind), ClientID: p.ClientId, Fence: fenceIn(p.Fence), Presence: engine.Presence{Will: willIn(p.Will), WillAt: p.WillAt},
-			Home: p.Home, Since: uint64(p.Since), Boot: p.Boot,
-		}
+		reports[i] = reportIn(p)
 	}
 	return r.ServeReports(from, uint64(b.Epoch), b.Again, reports)
 }
@@ -92,9 +108,19 @@ func (h homeCalls) Pull(ctx context.Context, node string, epoch uint64, shards S
 	}
 	p := HomePage{Rows: make([]HomeRow, len(answer.Rows)), Next: answer.Next}
 	for i, row := range answer.Rows {
-		p.Rows[i] = HomeRow{row.ClientId, fenceIn(row.Fence), engine.Presence{Will: willIn(row.Will), WillAt: row.WillAt}, row.Held}
+		p.Rows[i] = rowIn(row)
 	}
 	return p, nil
+}
+
+func rowIn(row api.PeerHomeRow) HomeRow {
+	return HomeRow{row.ClientId, fenceIn(row.Fence), engine.Presence{Will: willIn(row.Will), WillAt: row.WillAt}, row.Held}
+}
+
+func rowOut(row HomeRow) api.PeerHomeRow {
+	return api.PeerHomeRow{
+		ClientId: row.ClientID, Fence: fenceOut(row.Fence), Will: willOut(row.Presence.Will), WillAt: row.Presence.WillAt, Held: row.Held,
+	}
 }
 
 // AnswerPull is ServePull in the words of the node API.
@@ -107,9 +133,7 @@ func (r *Registry) AnswerPull(from string, b api.PeerHomePull) (api.PeerHomePage
 	p, err := r.ServePull(from, uint64(b.Epoch), shards, b.From)
 	out := api.PeerHomePage{Rows: make([]api.PeerHomeRow, len(p.Rows)), Next: p.Next}
 	for i, row := range p.Rows {
-		out.Rows[i] = api.PeerHomeRow{
-			ClientId: row.ClientID, Fence: fenceOut(row.Fence), Will: willOut(row.Presence.Will), WillAt: row.Presence.WillAt, Held: row.Held,
-		}
+		out.Rows[i] = rowOut(row)
 	}
 	return out, err
 }
@@ -119,9 +143,10 @@ func (h homeCalls) BeginMove(ctx context.Context, node string, m engine.MoveRequ
 	body := api.PeerMoveRequest{ClientId: m.ClientID, Fence: fenceOut(m.Fence), End: m.End}
 	var a api.PeerMoveState
 	err := h.c.call(node, &a, func(cl *api.APIClient) (*http.Response, error) { return cl.PeerMoveBegin(ctx, body) })
-	if err != nil {
-		return engine.MoveState{}, err
-	}
+	return moveStateIn(a), err
+}
+
+func moveStateIn(a api.PeerMoveState) engine.MoveState {
 	s := engine.MoveState{
 		Found: a.Found, Moved: a.Moved, CleanStart: a.CleanStart, CreatedAt: a.CreatedAt, Expiry: uint32(a.Expiry), Seq: uint64(a.Seq),
 	}
@@ -135,7 +160,7 @@ func (h homeCalls) BeginMove(ctx context.Context, node string, m engine.MoveRequ
 	for _, x := range a.Releases {
 		s.Releases = append(s.Releases, engine.StoredRelease{ID: uint16(x.Id), At: x.At})
 	}
-	return s, nil
+	return s
 }
 
 // MoveRequestIn is the request of a node of the node API.
@@ -166,7 +191,11 @@ func (h homeCalls) CommitMove(ctx context.Context, node string, m engine.MoveCom
 	body := api.PeerMoveCommit{ClientId: m.ClientID, Fence: fenceOut(m.Fence), Token: m.Token, Nodes: append([]string{}, m.Nodes...)}
 	var a api.PeerMoveResult
 	err := h.c.call(node, &a, func(cl *api.APIClient) (*http.Response, error) { return cl.PeerMoveCommit(ctx, body) })
-	return engine.MoveResult{Done: a.Done, Gone: a.Gone, Except: a.Except}, err
+	return moveResultIn(a), err
+}
+
+func moveResultIn(a api.PeerMoveResult) engine.MoveResult {
+	return engine.MoveResult{Done: a.Done, Gone: a.Gone, Except: a.Except}
 }
 
 // MoveCommitIn is the request of a node of the node API.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -377,4 +378,89 @@ func TestSessionFollows(t *testing.T) {
 		c = f.enter(f.boxes[i%3], "wanderer", got)
 		f.poll("everything that was published", 20*time.Second, func() bool { return len(got.misses(sent)) == 0 })
 	}
+}
+
+// TestWillsOfQuickRestart kills a node and starts it at once, before anybody calls it down: the wills of its clients are published once, also of those
+// whose sessions it does not have any more.
+func TestWillsOfQuickRestart(t *testing.T) {
+	f := newFleet(t, 3, nil)
+	f.start(f.boxes...)
+	f.agree(3, f.boxes...)
+	f.registered(f.boxes...)
+	got := &seen{m: map[string]int{}}
+	s := f.enter(f.boxes[1], "watcher", got)
+	if token := s.Subscribe("wills/#", 1, nil); !token.WaitTimeout(5*time.Second) || token.Error() != nil {
+		t.Fatalf("subscribe: %v", token.Error())
+	}
+	var want []string
+	for i := range 30 {
+		text := fmt.Sprint("will", i)
+		want = append(want, text)
+		f.visitSoon(f.boxes[0], text, func(m *packet.Connect) {
+			m.Will = &packet.Will{Topic: "wills/x", Payload: []byte(text), QoS: 1}
+			m.SessionExpiry = uint32(i%2) * 3600
+		})
+	}
+	f.poll("others know", 10*time.Second, func() bool { return f.boxes[0].figure("lacewing_registry_outbox") == "0" })
+	f.kill(f.boxes[0])
+	f.start(f.boxes[0])
+	f.agree(3, f.boxes...)
+	f.registered(f.boxes...)
+	f.poll("all wills", 20*time.Second, func() bool { return len(got.misses(want)) == 0 })
+	last := f.visitSoon(f.boxes[0], "marker", func(m *packet.Connect) { m.Will = &packet.Will{Topic: "wills/x", Payload: []byte("marker"), QoS: 1} })
+	last.Close() // its will follows those that the node had still to publish
+	f.poll("the marker", 20*time.Second, func() bool { return len(got.misses([]string{"marker"})) == 0 })
+	got.mu.Lock()
+	defer got.mu.Unlock()
+	for _, text := range want {
+		if n := got.m[text]; n != 1 {
+			t.Errorf("%s: %d times", text, n)
+		}
+	}
+}
+
+// TestPausedNode stops a node without ending it, and has its clients connect elsewhere: when it goes on, their old connections end.
+func TestPausedNode(t *testing.T) {
+	f := newFleet(t, 3, nil)
+	f.start(f.boxes...)
+	f.agree(3, f.boxes...)
+	f.registered(f.boxes...)
+	paused := f.boxes[2]
+	var before, after []*guest
+	persistent := func(m *packet.Connect) { m.SessionExpiry, m.CleanStart = 3600, false }
+	for i := range 20 {
+		before = append(before, f.visitSoon(paused, fmt.Sprint("c", i), persistent))
+	}
+	f.poll("others know", 10*time.Second, func() bool { return paused.figure("lacewing_registry_outbox") == "0" })
+	if err := paused.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 20 { // first refused, until the node is marked down
+		g := f.visitSoon(f.boxes[i%2], fmt.Sprint("c", i), persistent)
+		if g.ack.SessionPresent {
+			t.Errorf("c%d: the session of a node that is down is there", i)
+		}
+		after = append(after, g)
+	}
+	if err := paused.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	f.poll("the old connections end", 20*time.Second, func() bool {
+		for _, g := range before {
+			if _, over := g.over(); !over {
+				return false
+			}
+		}
+		return true
+	})
+	for i, g := range after {
+		if code, over := g.over(); over {
+			t.Errorf("c%d: the new connection ended with %v", i, code)
+		}
+	}
+	f.agree(3, f.boxes...)
+	f.poll("the node has given up the sessions", 20*time.Second, func() bool {
+		a, err := paused.call("GET", "/api/v3/nodes/"+paused.name+"/sessions", nil)
+		return err == nil && a.status == 200 && !strings.Contains(a.body, `"c1"`)
+	})
 }

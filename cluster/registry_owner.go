@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -309,11 +310,11 @@ func (r *Registry) turn(m raftstore.Marks) {
 	old, v := r.view.Load(), newHomeView(m)
 	if old == nil {
 		old = newHomeView(raftstore.Marks{})
-	} else if v.epoch == old.epoch {
+	} else if v.epoch == old.epoch && maps.Equal(v.up, old.up) {
 		return
 	}
 	r.view.Store(v)
-	if v.epoch == 0 || v.epoch < old.epoch { // the node has left a cluster: nothing of it holds
+	if v.epoch == 0 || v.epoch <= old.epoch { // the node has left a cluster: nothing of it holds
 		r.forgetAll()
 	}
 	if v.epoch == 0 {

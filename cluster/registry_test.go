@@ -1110,3 +1110,29 @@ func model(t *testing.T, rng *rand.Rand) {
 	})
 	t.Logf("%d connects", connects.Load())
 }
+
+// TestMinorityPolicies has clients connect to a node without a majority under each policy.
+func TestMinorityPolicies(t *testing.T) {
+	h, n := three(t)
+	h.sever("c", true)
+	n[2].alone.Store(true)
+	for _, tc := range []struct {
+		policy         string
+		durable, clean error
+	}{
+		{RefusePersistent, errMinority, nil},
+		{RefuseAll, errMinority, errMinority},
+		{AllowAll, nil, nil},
+	} {
+		n[2].reg.o.Minority = tc.policy
+		for durable, want := range map[bool]error{true: tc.durable, false: tc.clean} {
+			c, err := n[2].reg.Claim(within(t), "client", durable)
+			if !errors.Is(err, want) || (want == nil) != (err == nil) || c != (engine.Claim{}) {
+				t.Errorf("%s, durable %v: got %+v, %v, want %v", tc.policy, durable, c, err, want)
+			}
+		}
+	}
+	if s := n[2].reg.Stats(); s.Alone != 3 || s.Refused != 3 {
+		t.Errorf("counted: %d served, %d refused, want 3 each", s.Alone, s.Refused)
+	}
+}

@@ -1,4 +1,4 @@
-package durability
+package load
 
 import (
 	"fmt"
@@ -10,12 +10,12 @@ import (
 	"time"
 )
 
-// ledger is what was promised and what has arrived. Publishers write down what they send and what is acknowledged, audiences what
+// Ledger is what was promised and what has arrived. Publishers write down what they send and what is acknowledged, audiences what
 // reaches them; whatever contradicts a promise becomes a breach. It may be used from any goroutine.
-type ledger struct {
+type Ledger struct {
 	mu       sync.Mutex
 	clock    int64 // counts sendings and subscriptions, to tell what was first
-	streams  map[string]*stream
+	streams  map[string]*Stream
 	breaches []string
 	breached int // with those that are not kept
 	acked    int // messages acknowledged
@@ -23,24 +23,25 @@ type ledger struct {
 	grown    chan struct{}
 }
 
-func newLedger() *ledger { return &ledger{streams: map[string]*stream{}, grown: make(chan struct{})} }
+// NewLedger is a ledger in which nothing stands.
+func NewLedger() *Ledger { return &Ledger{streams: map[string]*Stream{}, grown: make(chan struct{})} }
 
-// kind tells what is promised of a stream besides arrival.
-type kind int
+// Kind tells what is promised of a stream besides arrival.
+type Kind int
 
 const (
-	ordinary kind = iota // order
-	kept                 // retained: the last value
-	later                // delayed: not before its time, in no order
-	will                 // one message each
+	Ordinary Kind = iota // order
+	Kept                 // retained: the last value
+	Later                // delayed: not before its time, in no order
+	Will                 // one message each
 )
 
-// stream is what one publisher sends to one topic with one QoS: the unit of order.
-type stream struct {
+// Stream is what one publisher sends to one topic with one QoS: the unit of order.
+type Stream struct {
 	name  string
-	topic string
+	Topic string
 	qos   byte
-	kind  kind
+	kind  Kind
 	sent  []sending
 	acked int // highest number acknowledged, plus 1
 }
@@ -54,43 +55,44 @@ type sending struct {
 	refused bool // answered with an error: it may arrive or not
 }
 
-// audience is whoever should get messages: a session, or the sessions of a shared subscription together.
-type audience struct {
-	name    string
-	shared  bool // no order
-	filters []*interest
+// Audience is whoever should get messages: a session, or the sessions of a shared subscription together.
+type Audience struct {
+	Name    string
+	Shared  bool // no order
+	Filters []*Interest
 	got     map[string][]int32 // by stream: how often each message has reached the application
 	top     map[string]int     // by stream: highest number so far, plus 1
 }
 
-// interest is one subscription of an audience. Times are those of the clock; 0 is not yet.
-type interest struct {
-	prefix string // what topics begin with; the suite has no other filters
-	qos    byte
+// Interest is one subscription of an audience. Times are those of the clock; 0 is not yet.
+type Interest struct {
+	Prefix string // what topics begin with; the suite has no other filters
+	QoS    byte
 	since  int64 // SUBACK was there
 	until  int64 // UNSUBACK was there
 }
 
-func newAudience(name string, shared bool) *audience {
-	return &audience{name: name, shared: shared, got: map[string][]int32{}, top: map[string]int{}}
+// NewAudience is an audience that nothing has reached.
+func NewAudience(name string, shared bool) *Audience {
+	return &Audience{Name: name, Shared: shared, got: map[string][]int32{}, top: map[string]int{}}
 }
 
-// breach writes down a broken promise. ledger.mu is held.
-func (l *ledger) breach(format string, args ...any) {
+// breach writes down a broken promise. l.mu is held.
+func (l *Ledger) breach(format string, args ...any) {
 	if l.breached++; len(l.breaches) < 40 {
 		l.breaches = append(l.breaches, fmt.Sprintf(format, args...))
 	}
 }
 
-// broken is breach for those who do not hold the lock.
-func (l *ledger) broken(format string, args ...any) {
+// Broken is breach for those who do not hold the lock.
+func (l *Ledger) Broken(format string, args ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.breach(format, args...)
 }
 
-// verdict is what is broken, in lines; "" if nothing is.
-func (l *ledger) verdict() string {
+// Verdict is what is broken, in lines; "" if nothing is.
+func (l *Ledger) Verdict() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.breached == 0 {
@@ -103,41 +105,41 @@ func (l *ledger) verdict() string {
 	return s
 }
 
-// counts gives the messages acknowledged and those that have reached an audience.
-func (l *ledger) counts() (acked, arrived int) {
+// Counts gives the messages acknowledged and those that have reached an audience.
+func (l *Ledger) Counts() (acked, arrived int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.acked, l.arrived
 }
 
-// progress gives the messages acknowledged, and a channel that is closed when there are more.
-func (l *ledger) progress() (int, <-chan struct{}) {
+// Progress gives the messages acknowledged, and a channel that is closed when there are more.
+func (l *Ledger) Progress() (int, <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.acked, l.grown
 }
 
-// stream opens a stream.
-func (l *ledger) stream(name, topic string, qos byte, k kind) *stream {
+// Stream opens a stream.
+func (l *Ledger) Stream(name, topic string, qos byte, k Kind) *Stream {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := &stream{name: name, topic: topic, qos: qos, kind: k}
+	s := &Stream{name: name, Topic: topic, qos: qos, kind: k}
 	l.streams[name] = s
 	return s
 }
 
-// send writes down that the next message of s is about to be sent, and gives its payload with so many bytes of filling. due is
+// Send writes down that the next message of s is about to be sent, and gives its payload with so many bytes of filling. due is
 // when a delayed message or will is to be published at the earliest.
-func (l *ledger) send(s *stream, filling int, due time.Time) (int, []byte) {
+func (l *Ledger) Send(s *Stream, filling int, due time.Time) (int, []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.clock++
 	s.sent = append(s.sent, sending{at: l.clock, time: time.Now(), due: due})
-	return len(s.sent) - 1, compose(s.name, len(s.sent)-1, filling)
+	return len(s.sent) - 1, Compose(s.name, len(s.sent)-1, filling)
 }
 
-// ack writes down that the broker has answered for a message.
-func (l *ledger) ack(s *stream, n int, refused bool) {
+// Ack writes down that the broker has answered for a message.
+func (l *Ledger) Ack(s *Stream, n int, refused bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	m := &s.sent[n]
@@ -156,7 +158,7 @@ func (l *ledger) ack(s *stream, n int, refused bool) {
 }
 
 // subscribed writes down that a SUBACK has come.
-func (l *ledger) subscribed(x *interest) {
+func (l *Ledger) subscribed(x *Interest) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.clock++
@@ -166,7 +168,7 @@ func (l *ledger) subscribed(x *interest) {
 }
 
 // unsubscribed writes down that an UNSUBACK has come.
-func (l *ledger) unsubscribed(x *interest) {
+func (l *Ledger) unsubscribed(x *Interest) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.clock++
@@ -174,36 +176,36 @@ func (l *ledger) unsubscribed(x *interest) {
 }
 
 // arrive writes down that a message has reached the application of an audience.
-func (l *ledger) arrive(a *audience, p *packet) {
+func (l *Ledger) arrive(a *Audience, p *Packet) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	name, n, ok := parse(p.payload)
+	name, n, ok := Parse(p.Payload)
 	if !ok {
-		l.breach("%s: damaged payload on %s: %.80q", a.name, p.topic, p.payload)
+		l.breach("%s: damaged payload on %s: %.80q", a.Name, p.Topic, p.Payload)
 		return
 	}
 	s := l.streams[name]
 	if s == nil || n >= len(s.sent) {
-		l.breach("%s: message %s %d was never sent", a.name, name, n)
+		l.breach("%s: message %s %d was never sent", a.Name, name, n)
 		return
 	}
-	if s.topic != p.topic {
-		l.breach("%s: message %s %d on topic %s, want %s", a.name, name, n, p.topic, s.topic)
+	if s.Topic != p.Topic {
+		l.breach("%s: message %s %d on topic %s, want %s", a.Name, name, n, p.Topic, s.Topic)
 	}
-	x := a.interest(s.topic)
+	x := a.interest(s.Topic)
 	if x == nil {
-		l.breach("%s: message %s %d on %s is for nobody here", a.name, name, n, p.topic)
+		l.breach("%s: message %s %d on %s is for nobody here", a.Name, name, n, p.Topic)
 		return
 	}
 	if x.until != 0 && s.sent[n].at > x.until {
-		l.breach("%s: message %s %d was published after UNSUBACK", a.name, name, n)
+		l.breach("%s: message %s %d was published after UNSUBACK", a.Name, name, n)
 	}
-	qos := min(s.qos, x.qos)
-	if p.qos != qos {
-		l.breach("%s: message %s %d with QoS %d, want %d", a.name, name, n, p.qos, qos)
+	qos := min(s.qos, x.QoS)
+	if p.QoS != qos {
+		l.breach("%s: message %s %d with QoS %d, want %d", a.Name, name, n, p.QoS, qos)
 	}
 	if due := s.sent[n].due; !due.IsZero() && time.Now().Before(due) {
-		l.breach("%s: message %s %d came %v before it was due", a.name, name, n, time.Until(due).Round(time.Millisecond))
+		l.breach("%s: message %s %d came %v before it was due", a.Name, name, n, time.Until(due).Round(time.Millisecond))
 	}
 	got := a.got[name]
 	if n >= len(got) {
@@ -213,34 +215,34 @@ func (l *ledger) arrive(a *audience, p *packet) {
 	got[n]++
 	if got[n] > 1 {
 		if qos == 2 {
-			l.breach("%s: message %s %d of QoS 2 came %d times", a.name, name, n, got[n])
+			l.breach("%s: message %s %d of QoS 2 came %d times", a.Name, name, n, got[n])
 		}
 		return
 	}
 	l.arrived++
-	if n+1 < a.top[name] && !a.shared && (s.kind == ordinary || s.kind == kept) {
-		l.breach("%s: message %s %d came first after %d", a.name, name, n, a.top[name]-1)
+	if n+1 < a.top[name] && !a.Shared && (s.kind == Ordinary || s.kind == Kept) {
+		l.breach("%s: message %s %d came first after %d", a.Name, name, n, a.top[name]-1)
 	}
 	a.top[name] = max(a.top[name], n+1)
 }
 
-func (a *audience) interest(topic string) *interest {
-	for _, x := range a.filters {
-		if strings.HasPrefix(topic, x.prefix) {
+func (a *Audience) interest(topic string) *Interest {
+	for _, x := range a.Filters {
+		if strings.HasPrefix(topic, x.Prefix) {
 			return x
 		}
 	}
 	return nil
 }
 
-// missing gives what the audience should have got and has not, as texts, at most so many, and how many they are in all. Of what is
+// Missing gives what the audience should have got and has not, as texts, at most so many, and how many they are in all. Of what is
 // not due yet it says nothing.
-func (l *ledger) missing(a *audience, most int) (texts []string, count int) {
+func (l *Ledger) Missing(a *Audience, most int) (texts []string, count int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
 	for name, s := range l.streams {
-		x := a.interest(s.topic)
+		x := a.interest(s.Topic)
 		if x == nil || x.since == 0 {
 			continue
 		}
@@ -259,8 +261,8 @@ func (l *ledger) missing(a *audience, most int) (texts []string, count int) {
 	return texts, count
 }
 
-// lastDue is when the last delayed message or will that was acknowledged is due.
-func (l *ledger) lastDue() (last time.Time) {
+// LastDue is when the last delayed message or will that was acknowledged is due.
+func (l *Ledger) LastDue() (last time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, s := range l.streams {
@@ -274,13 +276,13 @@ func (l *ledger) lastDue() (last time.Time) {
 }
 
 // marks gives for each stream of retained messages the topic and the lowest number that a new subscriber may find there.
-func (l *ledger) marks() map[string]int {
+func (l *Ledger) marks() map[string]int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	marks := map[string]int{}
 	for _, s := range l.streams {
-		if s.kind == kept && s.acked > 0 {
-			marks[s.topic] = s.acked - 1
+		if s.kind == Kept && s.acked > 0 {
+			marks[s.Topic] = s.acked - 1
 		}
 	}
 	return marks
@@ -288,8 +290,8 @@ func (l *ledger) marks() map[string]int {
 
 var checksums = crc32.MakeTable(crc32.Castagnoli)
 
-// compose is the payload of a message: stream, number, filling that follows from both, and a checksum of it all.
-func compose(name string, n, filling int) []byte {
+// Compose is the payload of a message: stream, number, filling that follows from both, and a checksum of it all.
+func Compose(name string, n, filling int) []byte {
 	b := append([]byte(name), ' ')
 	b = append(strconv.AppendInt(b, int64(n), 10), ' ')
 	x := uint32(n)*2654435761 + uint32(len(name))
@@ -302,8 +304,8 @@ func compose(name string, n, filling int) []byte {
 	return fmt.Appendf(b, " %08x", crc32.Checksum(b, checksums))
 }
 
-// parse is the way back.
-func parse(b []byte) (name string, n int, ok bool) {
+// Parse is the way back.
+func Parse(b []byte) (name string, n int, ok bool) {
 	if len(b) < 9 {
 		return "", 0, false
 	}

@@ -1,4 +1,4 @@
-package durability
+package load
 
 import (
 	"context"
@@ -8,18 +8,18 @@ import (
 	"time"
 )
 
-// publisher is a client with a persistent session that sends as fast as its window lets it. What it knows of its publications
+// Publisher is a client with a persistent session that sends as fast as its window lets it. What it knows of its publications
 // outlives every connection: after the next CONNECT it sends again, with the same identifiers and in the same order, what was not
 // acknowledged, and goes on with the second half of QoS 2 where it was [MQTT-4.4.0-1], [MQTT-4.6.0-1].
-type publisher struct {
-	id      string
-	v       byte
-	window  int
-	pause   time.Duration // between messages; 0: none
-	sources []source
-	ledger  *ledger
-	place   *place
-	random  *rand.Rand
+type Publisher struct {
+	ID      string
+	Version byte
+	Window  int
+	Pause   time.Duration // between messages; 0: none
+	Sources []Source
+	Ledger  *Ledger
+	Place   *Place
+	Random  *rand.Rand
 
 	mu       sync.Mutex
 	more     *sync.Cond // window or life of the connection has changed
@@ -27,40 +27,40 @@ type publisher struct {
 	released []*flying  // PUBREC has come and PUBCOMP has not, in the order of the PUBRECs
 	promised bool       // the broker has acknowledged something that the session has to outlive
 	draining bool       // nothing new
-	refusals int        // answers with codeQuota
+	refusals int        // answers with CodeQuota
 	closes   int        // connections that the broker has ended while something was not acknowledged
-	link     *link      // alive; nil: none
+	link     *Conn      // alive; nil: none
 }
 
-// source is a stream and how often it is chosen.
-type source struct {
-	*stream
-	weight int
-	topic  string        // what to publish to, if that is not the stream's topic
-	delay  time.Duration // of delayed messages
+// Source is a stream and how often it is chosen.
+type Source struct {
+	*Stream
+	Weight int
+	Topic  string        // what to publish to, if that is not the stream's topic
+	Delay  time.Duration // of delayed messages
 }
 
 // flying is a publication that is not over.
 type flying struct {
 	id     uint16
-	source *source
+	source *Source
 	n      int
-	m      publication
+	m      Publication
 }
 
-// run sends until drain was called and everything is acknowledged, or ctx ends.
-func (p *publisher) run(ctx context.Context) {
+// Run sends until Drain was called and everything is acknowledged, or ctx ends.
+func (p *Publisher) Run(ctx context.Context) {
 	p.more = sync.NewCond(&p.mu)
 	defer context.AfterFunc(ctx, func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		if p.link != nil {
-			p.link.nc.Close()
+			p.link.NC.Close()
 		}
 		p.more.Broadcast()
 	})()
 	for ctx.Err() == nil && !p.over() {
-		address, err := p.place.wait(ctx)
+		address, err := p.Place.Wait(ctx)
 		if err != nil {
 			return
 		}
@@ -69,14 +69,14 @@ func (p *publisher) run(ctx context.Context) {
 	}
 }
 
-func (p *publisher) over() bool {
+func (p *Publisher) over() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.draining && len(p.flight)+len(p.released) == 0
 }
 
-// drain says that nothing new is to be sent.
-func (p *publisher) drain() {
+// Drain says that nothing new is to be sent.
+func (p *Publisher) Drain() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.draining = true
@@ -85,21 +85,21 @@ func (p *publisher) drain() {
 	}
 }
 
-// answers gives how many publications were refused with codeQuota, and how many connections were ended by the broker while it owed an
+// Answers gives how many publications were refused with CodeQuota, and how many connections were ended by the broker while it owed an
 // acknowledgement.
-func (p *publisher) answers() (refusals, closes int) {
+func (p *Publisher) Answers() (refusals, closes int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.refusals, p.closes
 }
 
 // session is one connection.
-func (p *publisher) session(ctx context.Context, address string) {
-	l, present, err := connect(address, p.v, hello{id: p.id})
+func (p *Publisher) session(ctx context.Context, address string) {
+	l, present, err := Connect(address, p.Version, Hello{ID: p.ID})
 	if err != nil {
 		return
 	}
-	defer l.nc.Close()
+	defer l.NC.Close()
 	if !p.resume(ctx, l, present) {
 		return
 	}
@@ -107,19 +107,19 @@ func (p *publisher) session(ctx context.Context, address string) {
 	go func() {
 		defer close(done)
 		p.listen(ctx, l)
-		l.nc.Close()
+		l.NC.Close()
 		p.mu.Lock()
 		p.link = nil
 		p.more.Broadcast()
 		p.mu.Unlock()
 	}()
 	p.send(l)
-	l.nc.Close()
+	l.NC.Close()
 	<-done
 }
 
 // resume sends again what the last connection has left.
-func (p *publisher) resume(ctx context.Context, l *link, present bool) bool {
+func (p *Publisher) resume(ctx context.Context, l *Conn, present bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if ctx.Err() != nil {
@@ -127,25 +127,25 @@ func (p *publisher) resume(ctx context.Context, l *link, present bool) bool {
 	}
 	p.link = l
 	if !present && p.promised {
-		p.ledger.broken("%s: the session is gone", p.id)
+		p.Ledger.Broken("%s: the session is gone", p.ID)
 	}
 	if !present { // what was acknowledged with PUBREC is the broker's; the rest is sent anew [MQTT-3.2.2-4]
 		p.released = nil
 	}
 	if !p.promised { // SUBACK promises that the session lasts
-		if err := l.subscribe("own/"+p.id, 0); err != nil {
+		if err := l.Subscribe("own/"+p.ID, 0); err != nil {
 			return false
 		}
 		p.promised = true
 	}
 	for _, f := range p.flight {
-		f.m.dup = present
-		if l.write(publishBytes(p.v, f.m)) != nil {
+		f.m.Dup = present
+		if l.Write(PublishBytes(p.Version, f.m)) != nil {
 			return false
 		}
 	}
 	for _, f := range p.released {
-		if l.write(ackBytes(tPubrel, f.id)) != nil {
+		if l.Write(AckBytes(TypePubrel, f.id)) != nil {
 			return false
 		}
 	}
@@ -153,10 +153,10 @@ func (p *publisher) resume(ctx context.Context, l *link, present bool) bool {
 }
 
 // send sends new messages while the connection lives.
-func (p *publisher) send(l *link) {
+func (p *Publisher) send(l *Conn) {
 	for {
 		p.mu.Lock()
-		for p.link == l && (p.draining && len(p.flight)+len(p.released) > 0 || !p.draining && len(p.flight)+len(p.released) >= p.window) {
+		for p.link == l && (p.draining && len(p.flight)+len(p.released) > 0 || !p.draining && len(p.flight)+len(p.released) >= p.Window) {
 			p.more.Wait()
 		}
 		if p.link != l || p.draining {
@@ -165,49 +165,49 @@ func (p *publisher) send(l *link) {
 		}
 		f := p.next()
 		p.mu.Unlock()
-		if l.write(publishBytes(p.v, f.m)) != nil {
+		if l.Write(PublishBytes(p.Version, f.m)) != nil {
 			return
 		}
-		if p.pause > 0 {
-			time.Sleep(p.pause) // the rate of the load
+		if p.Pause > 0 {
+			time.Sleep(p.Pause) // the rate of the load
 		}
 	}
 }
 
 // next makes a message. p.mu is held.
-func (p *publisher) next() *flying {
+func (p *Publisher) next() *flying {
 	total := 0
-	for _, s := range p.sources {
-		total += s.weight
+	for _, s := range p.Sources {
+		total += s.Weight
 	}
-	pick := p.random.IntN(total)
+	pick := p.Random.IntN(total)
 	i := 0
-	for pick >= p.sources[i].weight {
-		pick -= p.sources[i].weight
+	for pick >= p.Sources[i].Weight {
+		pick -= p.Sources[i].Weight
 		i++
 	}
-	s := &p.sources[i]
-	filling := p.random.IntN(300)
-	if p.random.IntN(50) == 0 {
-		filling = p.random.IntN(9000) // more than a page, and than what the engine copies
+	s := &p.Sources[i]
+	filling := p.Random.IntN(300)
+	if p.Random.IntN(50) == 0 {
+		filling = p.Random.IntN(9000) // more than a page, and than what the engine copies
 	}
 	var due time.Time
-	if s.delay > 0 {
-		due = time.Now().Add(s.delay)
+	if s.Delay > 0 {
+		due = time.Now().Add(s.Delay)
 	}
 	f := &flying{id: p.free(), source: s}
-	f.m = publication{topic: s.topic, qos: s.qos, retain: s.kind == kept, id: f.id}
-	if f.m.topic == "" {
-		f.m.topic = s.stream.topic
+	f.m = Publication{Topic: s.Topic, QoS: s.qos, Retain: s.kind == Kept, ID: f.id}
+	if f.m.Topic == "" {
+		f.m.Topic = s.Stream.Topic
 	}
-	f.n, f.m.payload = p.ledger.send(s.stream, filling, due)
+	f.n, f.m.Payload = p.Ledger.Send(s.Stream, filling, due)
 	p.flight = append(p.flight, f)
 	return f
 }
 
 // free gives the lowest identifier that is not in use: the sooner one is used again, the sooner a broker is found out that has
 // forgotten that its first use is over.
-func (p *publisher) free() uint16 {
+func (p *Publisher) free() uint16 {
 	for id := uint16(1); ; id++ {
 		used := func(f *flying) bool { return f.id == id }
 		if !slices.ContainsFunc(p.flight, used) && !slices.ContainsFunc(p.released, used) {
@@ -217,9 +217,9 @@ func (p *publisher) free() uint16 {
 }
 
 // listen takes the acknowledgements until the connection ends.
-func (p *publisher) listen(ctx context.Context, l *link) {
+func (p *Publisher) listen(ctx context.Context, l *Conn) {
 	for {
-		k, err := l.read()
+		k, err := l.Read()
 		if err != nil {
 			p.mu.Lock()
 			if ctx.Err() == nil && len(p.flight) > 0 {
@@ -230,50 +230,50 @@ func (p *publisher) listen(ctx context.Context, l *link) {
 		}
 		var answer []byte
 		p.mu.Lock()
-		switch k.typ {
-		case tPuback, tPubrec:
+		switch k.Type {
+		case TypePuback, TypePubrec:
 			answer = p.acknowledged(k)
-		case tPubcomp:
-			p.released = slices.DeleteFunc(p.released, func(f *flying) bool { return f.id == k.id })
+		case TypePubcomp:
+			p.released = slices.DeleteFunc(p.released, func(f *flying) bool { return f.id == k.ID })
 			p.more.Broadcast()
 		}
 		p.mu.Unlock()
-		if answer != nil && l.write(answer) != nil {
+		if answer != nil && l.Write(answer) != nil {
 			return
 		}
 	}
 }
 
 // acknowledged takes a PUBACK or PUBREC and gives what to answer. p.mu is held.
-func (p *publisher) acknowledged(k *packet) []byte {
-	i := slices.IndexFunc(p.flight, func(f *flying) bool { return f.id == k.id })
+func (p *Publisher) acknowledged(k *Packet) []byte {
+	i := slices.IndexFunc(p.flight, func(f *flying) bool { return f.id == k.ID })
 	if i < 0 {
-		if k.typ == tPubrec && k.code < 0x80 && slices.ContainsFunc(p.released, func(f *flying) bool { return f.id == k.id }) {
-			return ackBytes(tPubrel, k.id)
+		if k.Type == TypePubrec && k.Code < 0x80 && slices.ContainsFunc(p.released, func(f *flying) bool { return f.id == k.ID }) {
+			return AckBytes(TypePubrel, k.ID)
 		}
-		p.ledger.broken("%s: acknowledgement of type %d for the identifier %d, which waits for none", p.id, k.typ, k.id)
+		p.Ledger.Broken("%s: acknowledgement of type %d for the identifier %d, which waits for none", p.ID, k.Type, k.ID)
 		return nil
 	}
 	f := p.flight[i]
-	if want := map[byte]byte{1: tPuback, 2: tPubrec}[f.source.qos]; k.typ != want {
-		p.ledger.broken("%s: acknowledgement of type %d for QoS %d", p.id, k.typ, f.source.qos)
+	if want := map[byte]byte{1: TypePuback, 2: TypePubrec}[f.source.qos]; k.Type != want {
+		p.Ledger.Broken("%s: acknowledgement of type %d for QoS %d", p.ID, k.Type, f.source.qos)
 		return nil
 	}
 	p.flight = slices.Delete(p.flight, i, i+1)
 	p.more.Broadcast()
-	if k.code >= 0x80 {
-		p.ledger.ack(f.source.stream, f.n, true)
-		if k.code == codeQuota {
+	if k.Code >= 0x80 {
+		p.Ledger.Ack(f.source.Stream, f.n, true)
+		if k.Code == CodeQuota {
 			p.refusals++
 		} else {
-			p.ledger.broken("%s: message %s %d refused with 0x%02x", p.id, f.source.name, f.n, k.code)
+			p.Ledger.Broken("%s: message %s %d refused with 0x%02x", p.ID, f.source.name, f.n, k.Code)
 		}
 		return nil
 	}
-	p.ledger.ack(f.source.stream, f.n, false)
-	if k.typ == tPubrec {
+	p.Ledger.Ack(f.source.Stream, f.n, false)
+	if k.Type == TypePubrec {
 		p.released = append(p.released, f)
-		return ackBytes(tPubrel, k.id)
+		return AckBytes(TypePubrel, k.ID)
 	}
 	return nil
 }

@@ -68,12 +68,12 @@ func (h *hoard) count(address string) (messages, retained int, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	defer o.NC.Close()
+	defer o.Close()
 	s, present, err := load.Connect(address, 5, load.Hello{ID: hoarder})
 	if err != nil {
 		return 0, 0, err
 	}
-	defer s.NC.Close()
+	defer s.Close()
 	if !present { // it may be what is lost; the end is found all the same
 		err = s.Subscribe("h/#", 1)
 	}
@@ -81,7 +81,7 @@ func (h *hoard) count(address string) (messages, retained int, err error) {
 	if err = errors.Join(err, err2, o.Write(load.SubscribeBytes(5, 1, "r/#", 0))); err != nil {
 		return 0, 0, err
 	}
-	defer p.NC.Close()
+	defer p.Close()
 	if err := p.Publish("h/end", load.Compose("end", 0, 0), false); err != nil {
 		return 0, 0, err
 	}

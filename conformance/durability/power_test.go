@@ -172,7 +172,7 @@ func (w *world) refusing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.NC.Close()
+	defer c.Close()
 	for i := range uint16(6) {
 		qos := byte(1 + i%2)
 		if err := c.Write(load.PublishBytes(5, load.Publication{Topic: "m/refused", QoS: qos, Retain: i > 3, ID: 1 + i})); err != nil {

@@ -41,7 +41,7 @@ func TestStartTime(t *testing.T) {
 		t.Fatal(err)
 	}
 	took := time.Since(b.process.begun)
-	c.NC.Close()
+	c.Close()
 	for i := 0; i < sessions; i += max(sessions/200, 1) {
 		if err := collect(address, i); err != nil {
 			t.Errorf("BROKEN PROMISES\n%v", err)
@@ -84,7 +84,7 @@ func settle(address string, sessions int) error {
 		if links[w], _, err = load.Connect(address, 5, load.Hello{ID: fmt.Sprintf("filler%d", w), Clean: true}); err != nil {
 			return err
 		}
-		defer links[w].NC.Close()
+		defer links[w].Close()
 	}
 	return each((sessions+perGroup-1)/perGroup, func(w, i int) error {
 		for n := range perSession {
@@ -102,7 +102,7 @@ func collect(address string, i int) error {
 	if err != nil {
 		return err
 	}
-	defer c.NC.Close()
+	defer c.Close()
 	if !present {
 		return fmt.Errorf("session %d is gone", i)
 	}

@@ -210,7 +210,7 @@ func (w *world) episode() error {
 	if err != nil {
 		return err
 	}
-	defer c.NC.Close()
+	defer c.Close()
 	w.wills++
 	topic := fmt.Sprintf("x/%d", w.wills)
 	for _, payload := range []string{"kept", ""} {
@@ -247,7 +247,7 @@ func (w *world) episode() error {
 			}
 		}
 	} else {
-		context.AfterFunc(w.ctx, func() { d.NC.Close() })
+		context.AfterFunc(w.ctx, func() { d.Close() })
 	}
 	if err := c.Publish("m/after", nil, false); err != nil { // durable sessions want it
 		return err
@@ -327,7 +327,7 @@ func (w *world) mark() error {
 	if err != nil {
 		return err
 	}
-	defer c.NC.Close()
+	defer c.Close()
 	w.markers++
 	marker := fmt.Sprint(w.markers)
 	if err := c.Publish("m/"+marker, nil, false); err != nil {

@@ -61,7 +61,7 @@ func (p *Place) Wait(ctx context.Context) (string, error) {
 
 // Conn is one network connection of a client.
 type Conn struct {
-	NC net.Conn
+	nc net.Conn
 	r  *bufio.Reader
 	v  byte
 	mu sync.Mutex // one writer at a time
@@ -76,7 +76,7 @@ func Connect(address string, v byte, h Hello) (l *Conn, session bool, err error)
 	if err != nil {
 		return nil, false, err
 	}
-	l = &Conn{NC: nc, r: bufio.NewReader(nc), v: v}
+	l = &Conn{nc: nc, r: bufio.NewReader(nc), v: v}
 	if err = l.Write(connectBytes(v, h)); err == nil {
 		var p *Packet
 		if p, err = l.Want(TypeConnack); err == nil && p.Code != 0 {
@@ -92,10 +92,10 @@ func Connect(address string, v byte, h Hello) (l *Conn, session bool, err error)
 func (l *Conn) Write(b []byte) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.NC.SetWriteDeadline(time.Now().Add(Patience)); err != nil {
+	if err := l.nc.SetWriteDeadline(time.Now().Add(Patience)); err != nil {
 		return err
 	}
-	_, err := l.NC.Write(b)
+	_, err := l.nc.Write(b)
 	return err
 }
 
@@ -104,7 +104,7 @@ func (l *Conn) Read() (*Packet, error) { return readPacket(l.r, l.v) }
 
 // Want reads the next packet, which must be of this type and come in time.
 func (l *Conn) Want(typ byte) (*Packet, error) {
-	if err := l.NC.SetReadDeadline(time.Now().Add(Patience)); err != nil {
+	if err := l.nc.SetReadDeadline(time.Now().Add(Patience)); err != nil {
 		return nil, err
 	}
 	p, err := l.Read()
@@ -114,7 +114,7 @@ func (l *Conn) Want(typ byte) (*Packet, error) {
 	if p.Type != typ {
 		return nil, fmt.Errorf("got a packet of type %d, want %d", p.Type, typ)
 	}
-	return p, l.NC.SetReadDeadline(time.Time{})
+	return p, l.nc.SetReadDeadline(time.Time{})
 }
 
 // Subscribe asks for one filter on a connection on which nothing else is on its way.
@@ -154,7 +154,7 @@ func (l *Conn) Publish(topic string, payload []byte, retain bool) error {
 
 // Bye disconnects in order and waits until the broker has closed.
 func (l *Conn) Bye() error {
-	defer l.NC.Close()
+	defer l.nc.Close()
 	if err := l.Write(frame(TypeDisconnect<<4, nil)); err != nil {
 		return err
 	}
@@ -163,8 +163,8 @@ func (l *Conn) Bye() error {
 
 // Drop ends the connection without DISCONNECT and waits until the broker has closed.
 func (l *Conn) Drop() error {
-	defer l.NC.Close()
-	if half, ok := l.NC.(*net.TCPConn); ok {
+	defer l.nc.Close()
+	if half, ok := l.nc.(*net.TCPConn); ok {
 		if err := half.CloseWrite(); err != nil {
 			return err
 		}
@@ -173,7 +173,7 @@ func (l *Conn) Drop() error {
 }
 
 func (l *Conn) drained() error {
-	if err := l.NC.SetReadDeadline(time.Now().Add(Patience)); err != nil {
+	if err := l.nc.SetReadDeadline(time.Now().Add(Patience)); err != nil {
 		return err
 	}
 	for {
@@ -185,4 +185,13 @@ func (l *Conn) drained() error {
 			return nil // closed, in whatever way
 		}
 	}
+}
+
+// Close ends the connection as it is.
+func (l *Conn) Close() error { return l.nc.Close() }
+
+// Await is Read until ctx ends.
+func (l *Conn) Await(ctx context.Context) (*Packet, error) {
+	defer context.AfterFunc(ctx, func() { _ = l.nc.SetReadDeadline(time.Now()) })()
+	return l.Read()
 }

@@ -27,9 +27,11 @@ type Publisher struct {
 	released []*flying  // PUBREC has come and PUBCOMP has not, in the order of the PUBRECs
 	promised bool       // the broker has acknowledged something that the session has to outlive
 	draining bool       // nothing new
-	refusals int        // answers with CodeQuota
-	closes   int        // connections that the broker has ended while something was not acknowledged
-	link     *Conn      // alive; nil: none
+	acked    int        // publications that were acknowledged
+	connects int
+	refusals int   // answers with CodeQuota
+	closes   int   // connections that the broker has ended while something was not acknowledged
+	link     *Conn // alive; nil: none
 }
 
 // Source is a stream and how often it is chosen.
@@ -55,7 +57,7 @@ func (p *Publisher) Run(ctx context.Context) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		if p.link != nil {
-			p.link.NC.Close()
+			p.link.nc.Close()
 		}
 		p.more.Broadcast()
 	})()
@@ -93,13 +95,20 @@ func (p *Publisher) Answers() (refusals, closes int) {
 	return p.refusals, p.closes
 }
 
+// Acknowledged gives how many publications were acknowledged, and how often it has connected.
+func (p *Publisher) Acknowledged() (acked, connects int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.acked, p.connects
+}
+
 // session is one connection.
 func (p *Publisher) session(ctx context.Context, address string) {
 	l, present, err := Connect(address, p.Version, Hello{ID: p.ID})
 	if err != nil {
 		return
 	}
-	defer l.NC.Close()
+	defer l.nc.Close()
 	if !p.resume(ctx, l, present) {
 		return
 	}
@@ -107,14 +116,14 @@ func (p *Publisher) session(ctx context.Context, address string) {
 	go func() {
 		defer close(done)
 		p.listen(ctx, l)
-		l.NC.Close()
+		l.nc.Close()
 		p.mu.Lock()
 		p.link = nil
 		p.more.Broadcast()
 		p.mu.Unlock()
 	}()
 	p.send(l)
-	l.NC.Close()
+	l.nc.Close()
 	<-done
 }
 
@@ -126,6 +135,7 @@ func (p *Publisher) resume(ctx context.Context, l *Conn, present bool) bool {
 		return false
 	}
 	p.link = l
+	p.connects++
 	if !present && p.promised {
 		p.Ledger.Broken("%s: the session is gone", p.ID)
 	}
@@ -270,6 +280,7 @@ func (p *Publisher) acknowledged(k *Packet) []byte {
 		}
 		return nil
 	}
+	p.acked++
 	p.Ledger.Ack(f.source.Stream, f.n, false)
 	if k.Type == TypePubrec {
 		p.released = append(p.released, f)

@@ -64,7 +64,7 @@ func (s *Subscriber) turn(online bool) {
 	s.tell()
 	if !online && s.link != nil {
 		_ = s.link.Write(frame(TypeDisconnect<<4, nil)) // a connection that is gone is no longer needed
-		s.link.NC.Close()
+		s.link.nc.Close()
 	}
 }
 
@@ -120,13 +120,20 @@ func (s *Subscriber) Marked(ctx context.Context, marker string) error {
 	return nil
 }
 
+// Connects gives how often it has connected.
+func (s *Subscriber) Connects() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.connects
+}
+
 // Run is connected whenever it should be and can.
 func (s *Subscriber) Run(ctx context.Context) {
 	defer context.AfterFunc(ctx, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.link != nil {
-			s.link.NC.Close()
+			s.link.nc.Close()
 		}
 	})()
 	for {
@@ -148,7 +155,7 @@ func (s *Subscriber) session(ctx context.Context, address string) {
 		again(ctx)
 		return
 	}
-	defer l.NC.Close()
+	defer l.nc.Close()
 	s.mu.Lock()
 	s.link = l
 	s.connects++
@@ -270,11 +277,11 @@ func Observe(l *Ledger, address, prefix string, gone map[string]bool) error {
 	if err != nil {
 		return err
 	}
-	defer c.NC.Close()
+	defer c.nc.Close()
 	if err := c.Subscribe(prefix+"#", 0); err != nil {
 		return err
 	}
-	if err := c.NC.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+	if err := c.nc.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
 		return err
 	}
 	for len(marks) > 0 {

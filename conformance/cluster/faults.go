@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/lacewing-mqtt/lacewing/conformance/internal/load"
@@ -302,30 +303,31 @@ func (w *world) oneWay(f *happening, deaf bool) error {
 // minority checks what a partition leaves: those without a majority serve their clients, refuse to change metadata and say that what they
 // show may be old, the others can be written again. Then it heals the partition.
 func (w *world) minority(f *happening, few, many []*node) error {
-	for _, n := range few {
-		if err := w.poll(n.name+" refuses writes and marks reads", load.Patience, func() (bool, string) {
+	err := each(few, func(n *node) error {
+		return w.poll(n.name+" refuses writes and marks reads", load.Patience, func() (bool, string) {
 			a, err := ban(n, "refused", "refused")
 			if err != nil || a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" {
 				return false, fmt.Sprintf("write: %v %d %s %v", err, a.status, a.body, a.header)
 			}
 			_, stale, err := bans(n)
 			return err == nil && stale, fmt.Sprintf("read: stale %t, %v", stale, err)
-		}); err != nil {
-			return err
-		}
+		})
+	})
+	if err != nil {
+		return err
 	}
 	if err := f.newcomers.come(w); err != nil {
 		return err
 	}
-	for _, n := range many {
-		if err := w.poll(n.name+" takes writes", load.Patience, func() (bool, string) {
+	if err := each(many, func(n *node) error {
+		return w.poll(n.name+" takes writes", load.Patience, func() (bool, string) {
 			a, err := ban(n, "taken", "taken")
 			return err == nil && a.status/100 == 2, fmt.Sprintf("write: %v %d %s", err, a.status, a.body)
-		}); err != nil {
-			return err
-		}
+		})
+	}); err != nil {
+		return err
 	}
-	for _, n := range few { // publishers there go on
+	if err := each(few, func(n *node) error { // publishers there go on
 		for _, p := range w.groups[w.index(n)].publishers {
 			before, _ := p.Acknowledged()
 			if err := w.poll("publications on "+n.name+" are acknowledged", load.Patience, func() (bool, string) {
@@ -335,9 +337,23 @@ func (w *world) minority(f *happening, few, many []*node) error {
 				return err
 			}
 		}
+		return nil
+	}); err != nil {
+		return err
 	}
 	w.rest(w.chance(0, time.Second))
 	return w.net.heal()
+}
+
+// each does something for all of these nodes at the same time.
+func each(nodes []*node, f func(*node) error) error {
+	errs := make([]error, len(nodes))
+	var all sync.WaitGroup
+	for i, n := range nodes {
+		all.Go(func() { errs[i] = f(n) })
+	}
+	all.Wait()
+	return errors.Join(errs...)
 }
 
 // connects counts the connections of all clients that do not drop them themselves.

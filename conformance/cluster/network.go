@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // enteredVar marks the run of the test program that has a network of its own.
@@ -253,7 +254,7 @@ func (n *network) apply(hosts map[int]bool) error {
 }
 
 // slow delays what one host sends and gets on connections to another that begin from now on.
-func (n *network) slow(p pair, delay func() int64) error {
+func (n *network) slow(p pair, delay time.Duration) error {
 	x, err := newProxy(n.here()+":0", fmt.Sprintf("%s:%d", n.address(p.to), clusterPort), delay)
 	if err != nil {
 		return err

@@ -38,6 +38,7 @@ var settings = map[string]string{
 	"listener.wss.external":           "off",
 	"management.listener.http":        "off",
 	"dashboard.default_user.password": password,
+	"log.level":                       "info",
 	"broker.sys_interval":             "0",
 	"broker.sys_heartbeat":            "0",
 	"zone.external.max_mqueue_len":    "0",

@@ -13,7 +13,7 @@ import (
 type proxy struct {
 	l     net.Listener
 	to    string
-	delay func() int64 // nanoseconds, asked for each piece
+	delay time.Duration
 
 	tasks sync.WaitGroup
 	mu    sync.Mutex
@@ -21,7 +21,7 @@ type proxy struct {
 	conns map[net.Conn]bool
 }
 
-func newProxy(listen, to string, delay func() int64) (*proxy, error) {
+func newProxy(listen, to string, delay time.Duration) (*proxy, error) {
 	l, err := net.Listen("tcp", listen)
 	if err != nil {
 		return nil, err
@@ -112,7 +112,7 @@ func (p *proxy) pass(from, to net.Conn) {
 		b := make([]byte, 32<<10)
 		n, err := from.Read(b)
 		if n > 0 {
-			pieces <- piece{b[:n], time.Now().Add(time.Duration(p.delay()))}
+			pieces <- piece{b[:n], time.Now().Add(p.delay)}
 		}
 		if err != nil {
 			if err != io.EOF {

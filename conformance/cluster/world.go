@@ -445,12 +445,8 @@ func (w *world) settle() {
 		w.ledger.Broken("%v", err)
 	}
 	for _, a := range w.audiences {
-		// What was sent through a node before its marker has come now. Shared messages have no order.
-		limit := time.Now()
-		if a.Shared {
-			limit = limit.Add(10 * time.Second)
-		}
-		for {
+		// What was sent through a node before its marker has come now, unless its quality of service is another, or it is shared.
+		for limit := time.Now().Add(10 * time.Second); ; {
 			texts, count := w.ledger.Missing(a, 5)
 			if count == 0 {
 				break
@@ -464,8 +460,8 @@ func (w *world) settle() {
 	}
 }
 
-// mark publishes a message through every node and waits until all subscribers have all of them: what was sent before through a node is
-// before its marker.
+// mark publishes a message through every node and waits until all subscribers that are there have all of them: what was sent before
+// through a node is before its marker.
 func (w *world) mark() error {
 	ctx, cancel := context.WithTimeout(w.ctx, 2*load.Patience)
 	defer cancel()
@@ -486,6 +482,9 @@ func (w *world) mark() error {
 	var errs []error
 	for _, c := range w.groups {
 		for _, s := range c.subscribers {
+			if !s.Online() {
+				continue
+			}
 			for _, m := range markers {
 				errs = append(errs, s.Marked(ctx, m))
 			}

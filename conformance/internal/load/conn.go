@@ -195,3 +195,6 @@ func (l *Conn) Await(ctx context.Context) (*Packet, error) {
 	defer context.AfterFunc(ctx, func() { _ = l.nc.SetReadDeadline(time.Now()) })()
 	return l.Read()
 }
+
+// Acknowledge answers a PUBLISH of QoS 1.
+func (l *Conn) Acknowledge(p *Packet) error { return l.Write(AckBytes(TypePuback, p.ID)) }

@@ -61,7 +61,7 @@ func (p *Publisher) Run(ctx context.Context) {
 		}
 		p.more.Broadcast()
 	})()
-	for ctx.Err() == nil && !p.over() {
+	for ctx.Err() == nil && !p.Over() {
 		address, err := p.Place.Wait(ctx)
 		if err != nil {
 			return
@@ -71,7 +71,8 @@ func (p *Publisher) Run(ctx context.Context) {
 	}
 }
 
-func (p *Publisher) over() bool {
+// Over reports whether everything is acknowledged and nothing new is sent.
+func (p *Publisher) Over() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.draining && len(p.flight)+len(p.released) == 0

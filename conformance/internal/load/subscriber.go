@@ -120,6 +120,13 @@ func (s *Subscriber) Marked(ctx context.Context, marker string) error {
 	return nil
 }
 
+// Online reports whether it is to be connected.
+func (s *Subscriber) Online() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.online
+}
+
 // Connects gives how often it has connected.
 func (s *Subscriber) Connects() int {
 	s.mu.Lock()

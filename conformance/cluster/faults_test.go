@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 
 var (
 	seed   = flag.Uint64("seed", uint64(number("LACEWING_CLUSTER_SEED", 0)), "seed of what happens by chance; 0 takes one (LACEWING_CLUSTER_SEED)")
+	only   = flag.String("fault", os.Getenv("LACEWING_CLUSTER_FAULT"), "part of the name of the faults that TestFaults tries; none is all (LACEWING_CLUSTER_FAULT)")
 	rounds = flag.Int("rounds", number("LACEWING_CLUSTER_ROUNDS", 0), "rounds of the long set; 0 is the short one (LACEWING_CLUSTER_ROUNDS)")
 )
 
@@ -163,12 +165,27 @@ func (w *world) enough(t *testing.T, what string, least int) {
 	w.broken(t)
 }
 
+// finish ends the load and checks everything that has to hold in the end.
+func (w *world) finish(t *testing.T, what string, least int) {
+	t.Helper()
+	w.settle()
+	w.metadata.check()
+	w.growth()
+	w.retained()
+	w.must(t, w.restarted())
+	w.retained()
+	w.enough(t, what, least)
+}
+
 // TestFaults has every fault happen to a cluster of three nodes, one after the other in an order of chance.
 func TestFaults(t *testing.T) {
 	w := build(t, 3, command(t), 4*time.Millisecond, nil)
 	w.must(t, w.open())
 	for range max(1, *rounds) {
 		for _, i := range w.random.Perm(len(faults)) {
+			if !strings.Contains(faults[i].name, *only) {
+				continue
+			}
 			begun := time.Now()
 			w.must(t, w.suffer(faults[i], beat()))
 			t.Logf("%-50s %v", faults[i].name, time.Since(begun).Round(10*time.Millisecond))
@@ -178,7 +195,5 @@ func TestFaults(t *testing.T) {
 			}
 		}
 	}
-	w.settle()
-	w.metadata.check()
-	w.enough(t, "faults", 3000)
+	w.finish(t, "faults", 3000)
 }

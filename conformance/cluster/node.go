@@ -53,6 +53,7 @@ type node struct {
 	dir      string
 	program  string
 	env      []string
+	clock    string // file of the test build
 	settings map[string]string
 	host     *door
 	place    *load.Place // where clients find it

@@ -31,6 +31,7 @@ type world struct {
 	probes      int
 	slowest     time.Duration // from the end of a fault until all nodes agree
 	slowestWhat string
+	base        map[*node]figures // before the load
 
 	ctx     context.Context
 	cancel  context.CancelFunc
@@ -149,6 +150,9 @@ func (w *world) open() error {
 		if err := w.subscribe(c); err != nil {
 			return err
 		}
+	}
+	if err := w.baseline(); err != nil {
+		return err
 	}
 	for _, c := range w.groups {
 		w.publish(c)

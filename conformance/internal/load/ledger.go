@@ -275,13 +275,13 @@ func (l *Ledger) LastDue() (last time.Time) {
 	return last
 }
 
-// marks gives for each stream of retained messages the topic and the lowest number that a new subscriber may find there.
-func (l *Ledger) marks() map[string]int {
+// marks gives for each stream of retained messages below prefix the topic and the lowest number that a new subscriber may find there.
+func (l *Ledger) marks(prefix string) map[string]int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	marks := map[string]int{}
 	for _, s := range l.streams {
-		if s.kind == Kept && s.acked > 0 {
+		if s.kind == Kept && s.acked > 0 && strings.HasPrefix(s.Topic, prefix) {
 			marks[s.Topic] = s.acked - 1
 		}
 	}

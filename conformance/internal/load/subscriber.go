@@ -279,7 +279,7 @@ func (s *Subscriber) owe(l *Conn, ack []byte) error {
 // Observe reads all retained messages that a new subscriber gets below a prefix and holds them to what was acknowledged before: for
 // each topic that value or a later one has to be there. Topics in gone must have none.
 func Observe(l *Ledger, address, prefix string, gone map[string]bool) error {
-	marks := l.marks()
+	marks := l.marks(prefix)
 	c, _, err := Connect(address, 5, Hello{ID: "observer", Clean: true})
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -279,6 +280,7 @@ func (w *world) crosses(topic string, ends []*load.Conn) error {
 	ctx, cancel := context.WithTimeout(w.ctx, agreeWithin)
 	defer cancel()
 	var sending, receiving sync.WaitGroup
+	said := make([]string, len(w.nodes))
 	for i, n := range w.nodes {
 		c, _, err := load.Connect(n.mqtt(), 5, load.Hello{ID: fmt.Sprint("prober-", i), Clean: true})
 		if err != nil {
@@ -286,7 +288,11 @@ func (w *world) crosses(topic string, ends []*load.Conn) error {
 		}
 		defer c.Close()
 		sending.Go(func() {
-			for ctx.Err() == nil && c.Publish(topic, []byte(n.name), false) == nil {
+			for sent := 0; ctx.Err() == nil; sent++ {
+				if err := c.Publish(topic, []byte(n.name), false); err != nil {
+					said[i] = fmt.Sprintf("%s has acknowledged %d messages and then: %v", n.name, sent, err)
+					return
+				}
 				select {
 				case <-ctx.Done():
 				case <-time.After(again):
@@ -301,11 +307,14 @@ func (w *world) crosses(topic string, ends []*load.Conn) error {
 			for len(got) < len(w.nodes) {
 				p, err := c.Await(ctx)
 				if err != nil {
-					missing[i] = fmt.Sprintf("%s has not got what came through others than %v: %v", w.nodes[i].name, got, err)
+					missing[i] = fmt.Sprintf("a subscriber has got only what came through %v: %v", slices.Sorted(maps.Keys(got)), err)
 					return
 				}
 				if p.Type == load.TypePublish && p.Topic == topic {
 					got[string(p.Payload)] = true
+					if p.QoS == 1 {
+						_ = c.Acknowledge(p) // reading tells
+					}
 				}
 			}
 		})
@@ -313,7 +322,7 @@ func (w *world) crosses(topic string, ends []*load.Conn) error {
 	receiving.Wait()
 	cancel()
 	sending.Wait()
-	if text := strings.TrimSpace(strings.Join(missing, " ")); text != "" {
+	if text := strings.TrimSpace(strings.Join(append(missing, said...), " ")); text != "" {
 		return errors.New(text)
 	}
 	return nil

@@ -111,6 +111,14 @@ func beat() time.Duration {
 	return 500 * time.Millisecond
 }
 
+// pause is that of each publisher between two messages: the short set leaves the machine to others.
+func pause() time.Duration {
+	if *rounds > 0 {
+		return 4 * time.Millisecond
+	}
+	return 10 * time.Millisecond
+}
+
 // build makes a world of so many nodes.
 func build(t *testing.T, size int, program string, pause time.Duration, more map[string]string) *world {
 	t.Helper()
@@ -179,7 +187,7 @@ func (w *world) finish(t *testing.T, what string, least int) {
 
 // TestFaults has every fault happen to a cluster of three nodes, one after the other in an order of chance.
 func TestFaults(t *testing.T) {
-	w := build(t, 3, command(t), 4*time.Millisecond, nil)
+	w := build(t, 3, command(t), pause(), nil)
 	w.must(t, w.open())
 	for range max(1, *rounds) {
 		for _, i := range w.random.Perm(len(faults)) {

@@ -47,13 +47,18 @@ func enter() (code int, err error) {
 
 // probe says whether the tools for a network are here and work.
 func probe() error {
+	for _, name := range []string{"ip", "nft"} {
+		if _, err := exec.LookPath(name); err != nil {
+			return fmt.Errorf("%w: %v", errNoNetwork, err)
+		}
+	}
 	n, err := newNetwork(1)
 	if err == nil {
 		err = errors.Join(n.cut(pair{0, 0}, drop), n.redirect(pair{0, 0}, 1))
 		n.close()
 	}
 	if err != nil {
-		return fmt.Errorf("%w: %v", errNoNetwork, err)
+		return fmt.Errorf("%w: %s", errNoNetwork, strings.ReplaceAll(err.Error(), "\n", "; "))
 	}
 	return nil
 }

@@ -115,13 +115,6 @@ func newNodes(net *network, dir, program string, more map[string]string) (nodes 
 func (n *node) mqtt() string { return n.ip + ":1883" }
 func (n *node) http() string { return n.ip + ":18083" }
 
-// runs reports whether there is a process.
-func (n *node) runs() bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.command != nil
-}
-
 // answers reports whether there is a process that is not paused.
 func (n *node) answers() bool {
 	n.mu.Lock()

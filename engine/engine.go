@@ -38,6 +38,7 @@ const DefaultZoneName = "external"
 
 // Options are what New needs. The zero value works.
 type Options struct {
+	ID       string           // identity of the node in its cluster; nodes that have links to each other have different ones
 	Node     string           // name of the node in $SYS topics; "": "emqx@127.0.0.1"
 	Version  string           // shown in $SYS/brokers/{node}/version
 	SysDescr string           // shown in $SYS/brokers/{node}/sysdescr; "": "Lacewing"
@@ -50,6 +51,7 @@ type Options struct {
 
 // Engine is one broker. All its methods may be called from any goroutine.
 type Engine struct {
+	id                   string
 	node, version, descr string
 	log                  *slog.Logger
 	now                  func() time.Time
@@ -114,6 +116,7 @@ func New(o Options) (*Engine, error) {
 	e.batches.New = func() any { return e.NewBatch() }
 	e.hooks.Store(&hookSet{})
 	e.retainer.e = e
+	e.id, e.retainer.clock.node = o.ID, nodeStamp(o.ID)
 	e.alarms.e = e
 	e.durable.progress = make(chan struct{}, 1)
 	e.pumps.wake = make(chan struct{}, 1)

@@ -291,6 +291,9 @@ func (b *Batch) publish(m *Message, en *topicEntry, publisher *Session, id uint1
 		b.e.retainer.put(b, m)
 	}
 	b.route(en)
+	if m.stamp != (Stamp{}) && !en.crossed {
+		b.tellRetained(en, m)
+	}
 	deliveries, groups := en.deliveries, en.groups
 	if en.crossed {
 		deliveries, groups = b.crossed(en)

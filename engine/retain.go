@@ -382,6 +382,12 @@ func (e *Engine) EnableRetainer(o RetainerOptions) error {
 		return fmt.Errorf("%w: retainer limits are negative", ErrBadSetting)
 	}
 	e.retainer.options.Store(&o)
+	e.links.mu.Lock()
+	conns := e.links.conns
+	e.links.mu.Unlock()
+	for _, c := range conns { // what was above the old limits may be wanted now
+		c.link.retained.acceptLeaves(func(uint16) bool { return true })
+	}
 	if o.Expiry > 0 && e.retainer.restored.CompareAndSwap(true, false) {
 		e.retainer.age(o.Expiry)
 	}

@@ -62,6 +62,7 @@ const (
 	listsOpen = 4        // that were not answered
 	tellMost  = 64 << 10 // topics that wait to be told; what is more is left to the comparison
 	tellFew   = 1000     // below it the next list is looked at
+	sweepMost = 100000   // cleared topics that are forgotten at a time
 	inboxMost = 64       // control packets that wait: no node sends more
 	leavesPer = 16       // buckets in one packet
 	bucketLen = 1 + 8 + 8*bucketLeaves
@@ -107,7 +108,7 @@ func (r *retainer) restamp(n *retained, s Stamp) {
 		return
 	}
 	if s == (Stamp{}) {
-		s = Stamp{max(stampTime(m.At.UnixNano()), 1), r.clock.node}
+		s = Stamp{max(stampTime(m.At.UnixNano()), 1), nodeStamp(r.e.id)}
 	}
 	m.stamp = s
 	r.clock.observe(r.e.clock.Load(), s)
@@ -120,13 +121,12 @@ func (r *retainer) restamp(n *retained, s Stamp) {
 func (r *retainer) restoreCleared(b *Batch, list []StoredClear) {
 	l, du := r.ledger.Load(), &r.e.durable
 	for _, x := range list {
-		at := min(int64(x.Stamp.Time>>stampCounter)*int64(time.Millisecond), b.now)
-		if l == nil || at+int64(clearedFor) <= b.now {
+		if l == nil || x.Stamp.at()+int64(clearedFor) <= b.now {
 			du.store.EndRetained(x.Topic)
 			continue
 		}
 		r.clock.observe(b.now, x.Stamp)
-		c, over := l.clear(x.Topic, x.Stamp, at)
+		c, over := l.clear(x.Topic, x.Stamp)
 		c.stored = true
 		du.live.Add(int64(clearedSize + len(c.topic)))
 		l.stagedAt(c, x.Position)
@@ -167,19 +167,17 @@ func (e *Engine) sweepCleared() {
 	}
 	b := e.borrow()
 	defer b.giveBack()
-	for range maxPumps {
-		list := l.due(b.now)
-		for _, c := range list {
-			r.names.Update(c.topic, func(v *retained) *retained {
-				if l.drop(c) {
-					r.endCleared(b, c)
-				}
-				return v
-			})
-		}
-		if len(list) < feedChunk {
+	for range sweepMost {
+		c := l.due(b.now)
+		if c == nil {
 			return
 		}
+		r.names.Update(c.topic, func(v *retained) *retained {
+			if l.drop(c) {
+				r.endCleared(b, c)
+			}
+			return v
+		})
 	}
 }
 
@@ -807,7 +805,7 @@ func (c *Conn) handleList(b *Batch, leaf int, body []byte) Next {
 			break // the next comparison finds the rest
 		}
 		i, there := findEntry(theirs, x.hash)
-		if there && x.stamp.Compare(theirs[i].stamp) > 0 || !there && !x.cleared {
+		if !there || x.stamp.Compare(theirs[i].stamp) > 0 {
 			newer = append(newer, x)
 		}
 	}
@@ -865,7 +863,7 @@ func findEntry(list []ledgerEntry, hash uint64) (int, bool) {
 // wanted gives the hashes of what is newer there and can be taken here. What was cleared there is cleared here at once.
 func (c *Conn) wanted(b *Batch, leaf int, theirs, mine []ledgerEntry) (hashes []uint64) {
 	r, k := &b.e.retainer, &c.link.retained
-	o := r.options.Load()
+	o, l := r.options.Load(), r.ledger.Load()
 	if o == nil || b.e.durable.store.Err() != nil {
 		return nil
 	}
@@ -876,7 +874,7 @@ func (c *Conn) wanted(b *Batch, leaf int, theirs, mine []ledgerEntry) (hashes []
 			continue
 		}
 		switch {
-		case x.cleared && here && !mine[i].cleared:
+		case x.cleared && here:
 			m := Message{Topic: mine[i].topic, stamp: x.stamp}
 			if r.merge(b, &m) == mergeTaken {
 				b.counts[RetainedRepaired]++
@@ -885,6 +883,12 @@ func (c *Conn) wanted(b *Batch, leaf int, theirs, mine []ledgerEntry) (hashes []
 				k.mu.Unlock()
 			}
 		case x.cleared:
+			switch over, full := l.forgets(x.stamp, b.now); {
+			case full:
+				refused = true
+			case !over:
+				hashes = append(hashes, x.hash)
+			}
 		case o.MaxPayload > 0 && int64(x.size) > int64(o.MaxPayload), o.MaxMessages > 0 && !here && r.names.Len() >= o.MaxMessages:
 			refused = true
 		default:

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"net/netip"
 	"strings"
 	"sync"
@@ -116,7 +117,7 @@ func New(o Options) (*Engine, error) {
 	e.batches.New = func() any { return e.NewBatch() }
 	e.hooks.Store(&hookSet{})
 	e.retainer.e = e
-	e.id, e.retainer.clock.node = o.ID, nodeStamp(o.ID)
+	e.id, e.retainer.clock.node = o.ID, nodeStamp(o.ID)|rand.Uint64()&processStamp
 	e.alarms.e = e
 	e.durable.progress = make(chan struct{}, 1)
 	e.pumps.wake = make(chan struct{}, 1)

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"cmp"
+	"container/heap"
 	"slices"
 	"sync"
 	"time"
@@ -17,9 +18,10 @@ type ledger struct {
 	sums    [ledgerBuckets]uint64
 	leaves  []ledgerLeaf
 	cleared map[string]*clearedTopic
-	order   []*clearedTopic // by due; some are gone
-	bytes   int             // of cleared
-	limit   int             // of bytes: the oldest is forgotten
+	oldest  clearedHeap
+	bytes   int   // of cleared
+	limit   int   // of bytes: the oldest is forgotten
+	floor   Stamp // of those that were forgotten so, the greatest
 }
 
 const (
@@ -34,7 +36,7 @@ const (
 	clearedSize  = 160 // of one, besides its topic
 )
 
-// ledgerLeaf is one part: the sum of its messages, which are those of live, and the topics that were cleared.
+// ledgerLeaf is one part: messages, topics that were cleared, and the sum of both.
 type ledgerLeaf struct {
 	sum     uint64
 	live    []*retained
@@ -45,11 +47,36 @@ type ledgerLeaf struct {
 type clearedTopic struct {
 	topic  string
 	stamp  Stamp
-	due    int64    // when it is forgotten, ns since the epoch
 	slot   int      // in the leaf, from 0
-	gone   bool     // it was forgotten, or has a message again
+	place  int      // in the heap; -1: it was forgotten, or has a message again
 	stored bool     // the store has it
 	at     Position // behind the record that says so
+}
+
+// due is when it is forgotten, ns since the epoch: the same on all nodes.
+func (c *clearedTopic) due() int64 { return c.stamp.at() + int64(clearedFor) }
+
+// clearedHeap has the one of the least stamp on top. It implements heap.Interface.
+type clearedHeap []*clearedTopic
+
+func (h clearedHeap) Len() int           { return len(h) }
+func (h clearedHeap) Less(i, j int) bool { return h[i].stamp.Compare(h[j].stamp) < 0 }
+func (h clearedHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].place, h[j].place = i, j
+}
+func (h *clearedHeap) Push(x any) {
+	c := x.(*clearedTopic)
+	c.place = len(*h)
+	*h = append(*h, c)
+}
+func (h *clearedHeap) Pop() any {
+	old := *h
+	c := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	c.place = -1
+	return c
 }
 
 // ledgerEntry is what a node tells of one topic. They are ordered by hash.
@@ -113,42 +140,43 @@ func (l *ledger) add(hash, d uint64) {
 	l.sums[i/bucketLeaves] += d
 }
 
-// clear notes that a topic without a message was cleared. It gives what is to be remembered, and those that are forgotten for it. Names is locked.
-func (l *ledger) clear(topic string, s Stamp, now int64) (c *clearedTopic, over []*clearedTopic) {
+// clear notes that a topic without a message was cleared. It gives what is to be remembered, and those that are forgotten for it, which it may be
+// itself. Names is locked.
+func (l *ledger) clear(topic string, s Stamp) (c *clearedTopic, over []*clearedTopic) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if c := l.cleared[topic]; c != nil {
 		l.forget(c)
 	}
-	leaf := &l.leaves[leafOf(topicHash(topic))]
-	c = &clearedTopic{topic: topic, stamp: s, due: now + int64(clearedFor), slot: len(leaf.cleared)}
+	hash := topicHash(topic)
+	leaf := &l.leaves[leafOf(hash)]
+	c = &clearedTopic{topic: topic, stamp: s, slot: len(leaf.cleared)}
 	leaf.cleared = append(leaf.cleared, c)
+	l.add(hash, share(hash, s))
 	l.cleared[topic] = c
-	l.order = append(l.order, c)
+	heap.Push(&l.oldest, c)
 	l.bytes += clearedSize + len(topic)
 	for l.bytes > l.limit {
-		if first := l.order[0]; !first.gone {
-			l.forget(first)
-			over = append(over, first)
-		}
-		l.order = l.order[1:]
-	}
-	if len(l.order) > 2*len(l.cleared)+1024 {
-		l.order = slices.DeleteFunc(slices.Clone(l.order), func(c *clearedTopic) bool { return c.gone })
+		first := l.oldest[0]
+		l.forget(first)
+		l.floor = first.stamp
+		over = append(over, first)
 	}
 	return c, over
 }
 
 // forget takes c out. mu is held.
 func (l *ledger) forget(c *clearedTopic) {
-	leaf := &l.leaves[leafOf(topicHash(c.topic))]
+	hash := topicHash(c.topic)
+	leaf := &l.leaves[leafOf(hash)]
+	l.add(hash, -share(hash, c.stamp))
 	last := leaf.cleared[len(leaf.cleared)-1]
 	leaf.cleared[c.slot], last.slot = last, c.slot
 	leaf.cleared[len(leaf.cleared)-1] = nil
 	leaf.cleared = leaf.cleared[:len(leaf.cleared)-1]
 	delete(l.cleared, c.topic)
 	l.bytes -= clearedSize + len(c.topic)
-	c.gone = true
+	heap.Remove(&l.oldest, c.place)
 }
 
 // when gives the stamp of a topic that was cleared; zero: that is not known.
@@ -161,24 +189,21 @@ func (l *ledger) when(topic string) Stamp {
 	return Stamp{}
 }
 
-// due gives some of the topics whose clearing may be forgotten at now.
-func (l *ledger) due(now int64) (list []*clearedTopic) {
+// due gives a topic whose clearing may be forgotten at now, nil if there is none.
+func (l *ledger) due(now int64) *clearedTopic {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for len(l.order) > 0 && len(list) < feedChunk && (l.order[0].gone || l.order[0].due <= now) {
-		if c := l.order[0]; !c.gone {
-			list = append(list, c)
-		}
-		l.order = l.order[1:]
+	if len(l.oldest) > 0 && l.oldest[0].due() <= now {
+		return l.oldest[0]
 	}
-	return list
+	return nil
 }
 
 // drop forgets c, unless that was done. Names is locked.
 func (l *ledger) drop(c *clearedTopic) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if c.gone {
+	if c.place < 0 {
 		return false
 	}
 	l.forget(c)
@@ -189,8 +214,8 @@ func (l *ledger) drop(c *clearedTopic) bool {
 func (l *ledger) clearedBefore(before Position) (list []*clearedTopic) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, c := range l.order {
-		if !c.gone && c.stored && c.at <= before {
+	for _, c := range l.oldest {
+		if c.stored && c.at <= before {
 			list = append(list, c)
 		}
 	}
@@ -215,7 +240,14 @@ func (l *ledger) has(r *retained) bool {
 func (l *ledger) isThere(c *clearedTopic) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return !c.gone
+	return c.place >= 0
+}
+
+// forgets reports whether the clearing of a topic with that stamp is not remembered here: it is too long ago, or there is too much.
+func (l *ledger) forgets(s Stamp, now int64) (over, full bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return s.at()+int64(clearedFor) <= now+soon, s.Compare(l.floor) <= 0
 }
 
 // bucketSums reads the sums of all buckets.
@@ -249,6 +281,9 @@ func (l *ledger) entries(leaf int, now int64) []ledgerEntry {
 		}
 	}
 	for _, c := range p.cleared {
+		if c.due() <= now+soon {
+			continue
+		}
 		list = append(list, ledgerEntry{topicHash(c.topic), c.stamp, 0, true, c.topic})
 	}
 	l.mu.Unlock()

@@ -160,14 +160,14 @@ func (r *retainer) leave(b *Batch, name string, v *retained, s Stamp) {
 		return
 	}
 	l.replace(v, nil)
-	c, over := l.clear(name, s, b.now)
+	c, over := l.clear(name, s)
 	for _, x := range over {
 		b.counts[RetainedForgotten]++
 		r.endCleared(b, x)
 	}
 	o := r.options.Load()
 	switch {
-	case du.store != nil && !c.gone && (o == nil || !o.Volatile):
+	case du.store != nil && l.isThere(c) && (o == nil || !o.Volatile):
 		c.stored = true
 		du.live.Add(int64(clearedSize + len(name)))
 		at := b.stage(du.store.ClearRetained(name, s))

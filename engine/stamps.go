@@ -14,7 +14,7 @@ import (
 type Stamp struct {
 	// Time is a hybrid logical clock: milliseconds since the epoch in the upper 48 bits, and below them a counter.
 	Time uint64
-	// Node stands for the node that took the change.
+	// Node stands for the node that took the change, in the upper 32 bits, and for its process.
 	Node uint64
 }
 
@@ -26,7 +26,13 @@ func (s Stamp) Compare(t Stamp) int {
 	return cmp.Compare(s.Node, t.Node)
 }
 
+// at is the moment that s tells, ns since the epoch.
+func (s Stamp) at() int64 {
+	return int64(min(s.Time>>stampCounter, stampLast)) * int64(time.Millisecond)
+}
+
 const (
+	stampLast    = 1 << 42 // milliseconds: in the year 2109
 	stampCounter = 16      // bits of Stamp.Time below the milliseconds
 	stampMost    = 1 << 62 // no Time that a node gives by its clock, or takes from another, is as great
 )
@@ -39,12 +45,16 @@ func stampTime(at int64) uint64 {
 	return uint64(max(at, 0)/int64(time.Millisecond)) << stampCounter & (stampMost - 1)
 }
 
-// nodeStamp is the Node of an identity.
+// nodeStamp is the Node of an identity, without that of a process.
 func nodeStamp(id string) uint64 {
 	h := fnv.New64a()
 	h.Write([]byte(id)) // never fails
-	return spread(h.Sum64())
+	return spread(h.Sum64()) &^ processStamp
 }
+
+// processStamp is the bits of Stamp.Node that stand for the process: what a crash has taken back may have been told already, so another
+// change must not have its stamp.
+const processStamp = 1<<32 - 1
 
 // spread makes sums of similar hashes differ.
 func spread(x uint64) uint64 {

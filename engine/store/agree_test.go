@@ -765,3 +765,18 @@ func TestRetainedConverges(t *testing.T) {
 		}
 	})
 }
+
+// That a topic was cleared goes to nodes that never had a message of it: what is set there later is later.
+func TestClearedByNodeAhead(t *testing.T) {
+	m := newMesh(t, 2)
+	m.nodes[1].pass(5 * time.Minute)
+	m.nodes[1].pass(0)
+	m.set(1, "before there is a link", "")
+	m.heal()
+	m.cut(0, 1)
+	m.set(1, "t", "")
+	m.heal()
+	m.set(0, "t", "later")
+	m.pass(6)
+	m.want(map[string]string{"t": "later"})
+}

@@ -332,7 +332,9 @@ func (b *Batch) dropped(s *Session, m *shared, reason string) {
 			b.counts[MessagesDropped]++
 		}
 	}
-	if len(b.e.hooks.Load().dropped) > 0 && s.link == nil {
+	if s.link != nil {
+		b.oweRetained(s, &m.Message)
+	} else if len(b.e.hooks.Load().dropped) > 0 {
 		b.events = append(b.events, event{kind: evDropped, s: s, m: m.hold(), reason: reason})
 	}
 }

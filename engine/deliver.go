@@ -268,7 +268,11 @@ func (c *Conn) shape(b *Batch, k *cast, ids *[]uint32, qos packet.QoS, retain bo
 		p.Expiry = m.remaining(k.now)
 	}
 	if c.link != nil {
-		b.origin = append(appendOrigin(b.origin[:0], m, k.group), m.Properties...)
+		with := byte(0)
+		if retain && c.link.retains && m.stamp != (Stamp{}) {
+			with = originStamp
+		}
+		b.origin = append(appendOrigin(b.origin[:0], m, k.group, with, false), m.Properties...)
 		p.Properties = b.origin
 	}
 	name := strings.TrimPrefix(m.Topic, c.mountpoint)

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"net/netip"
 	"strings"
 	"sync"
@@ -38,6 +39,7 @@ const DefaultZoneName = "external"
 
 // Options are what New needs. The zero value works.
 type Options struct {
+	ID       string           // identity of the node in its cluster; nodes that have links to each other have different ones
 	Node     string           // name of the node in $SYS topics; "": "emqx@127.0.0.1"
 	Version  string           // shown in $SYS/brokers/{node}/version
 	SysDescr string           // shown in $SYS/brokers/{node}/sysdescr; "": "Lacewing"
@@ -52,6 +54,7 @@ type Options struct {
 
 // Engine is one broker. All its methods may be called from any goroutine.
 type Engine struct {
+	id                   string
 	node, version, descr string
 	log                  *slog.Logger
 	now                  func() time.Time
@@ -119,6 +122,7 @@ func New(o Options) (*Engine, error) {
 	e.batches.New = func() any { return e.NewBatch() }
 	e.hooks.Store(&hookSet{})
 	e.retainer.e = e
+	e.id, e.retainer.clock.node = o.ID, nodeStamp(o.ID)|rand.Uint64()&processStamp
 	e.alarms.e = e
 	e.durable.progress = make(chan struct{}, 1)
 	e.pumps.wake = make(chan struct{}, 1)

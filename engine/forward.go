@@ -12,16 +12,28 @@ import (
 
 // A message crosses a link as a PUBLISH, with what MQTT has no place for in two user properties in front of its own: the first is
 // when it was taken and by which way, and its publisher; the second the publisher's user name, and for a share group the name of
-// that subscription.
+// that subscription. A third one follows for a retained message, with its stamp: the node keeps it as well as giving it to its clients.
+// What a topic has is told in the same form, and goes to no client; the third has the QoS of the message then.
 
-// appendOrigin appends these properties of a message.
-func appendOrigin(dst packet.Properties, m *Message, g *shareGroup) packet.Properties {
-	flags := byte('0')
+// Flags of the first property.
+const (
+	originUsername = 1 << 0
+	originInside   = 1 << 1
+	originStamp    = 1 << 2 // there is a third
+	originState    = 1 << 3 // it is not published, but what its topic has
+
+	originControl = "8" // the name of the first property where there is no message
+	originAsked   = "?" // the node has asked for it; behind the QoS
+)
+
+// appendOrigin appends these properties of a message. with is originStamp, originState or 0.
+func appendOrigin(dst packet.Properties, m *Message, g *shareGroup, with byte, asked bool) packet.Properties {
+	flags := byte('0') | with
 	if m.HasUsername {
-		flags |= 1
+		flags |= originUsername
 	}
 	if m.Inside {
-		flags |= 2
+		flags |= originInside
 	}
 	share := ""
 	if g != nil {
@@ -30,7 +42,15 @@ func appendOrigin(dst packet.Properties, m *Message, g *shareGroup) packet.Prope
 	var scratch [32]byte
 	stamp := strconv.AppendInt(append(scratch[:0], flags), m.At.UnixNano(), 36)
 	dst = dst.AddUser(string(stamp), text(m.From))
-	return dst.AddUser(text(m.Username), share)
+	dst = dst.AddUser(text(m.Username), share)
+	if with == 0 {
+		return dst
+	}
+	more := string(rune('0' + m.QoS))
+	if asked {
+		more += originAsked
+	}
+	return dst.AddUser(string(m.stamp.append(scratch[:0])), more)
 }
 
 // subscription is the name under which members subscribe, or the word that stands for it.
@@ -68,26 +88,46 @@ func cutUser(p []byte) (name, value, rest []byte, ok bool) {
 	return name, value, p, true
 }
 
-// cutOrigin takes the properties of appendOrigin off m and gives the name of the shared subscription, "" for none.
-func cutOrigin(m *Message, now int64) (share string, ok bool) {
+// origin is what the properties of appendOrigin say besides the message.
+type origin struct {
+	share string // name of the shared subscription, "" for none
+	state bool   // it is what the topic has
+	asked bool   // this node has asked for it
+}
+
+// cutOrigin takes the properties of appendOrigin off m.
+func cutOrigin(m *Message, now int64) (o origin, ok bool) {
 	stamp, from, rest, ok1 := cutUser(m.Properties)
 	user, group, rest, ok2 := cutUser(rest)
 	if !ok1 || !ok2 || len(stamp) < 2 {
-		return "", false
+		return o, false
 	}
 	at, err := strconv.ParseInt(string(stamp[1:]), 36, 64)
 	if err != nil {
-		return "", false
+		return o, false
+	}
+	flags := stamp[0]
+	if o.share, o.state = string(group), flags&originState != 0; o.state || flags&originStamp != 0 {
+		var change, more []byte
+		if change, more, rest, ok = cutUser(rest); !ok || len(more) == 0 || more[0]-'0' > 2 {
+			return o, false
+		}
+		if m.stamp, ok = parseStamp(string(change)); !ok {
+			return o, false
+		}
+		if o.state {
+			m.QoS, o.asked = packet.QoS(more[0]-'0'), string(more[1:]) == originAsked
+		}
 	}
 	at = min(at, now) // the clock there may be ahead
 	m.From, m.Username = string(from), string(user)
-	m.HasUsername, m.Inside = stamp[0]&1 != 0, stamp[0]&2 != 0
+	m.HasUsername, m.Inside = flags&originUsername != 0, flags&originInside != 0
 	m.At = time.Unix(0, at)
 	if m.HasExpiry { // what is left, counted from now
 		m.Expiry = uint32(min(int64(m.Expiry)+(now-at)/int64(time.Second), 0xFFFFFFFF))
 	}
 	m.Properties = rest
-	return string(group), true
+	return o, true
 }
 
 // handleForward handles a PUBLISH of another node: it goes to the clients of this one, and to no other node.
@@ -104,10 +144,17 @@ func (c *Conn) handleForward(b *Batch, flags byte, body []byte) Next {
 		Payload: p.Payload, QoS: p.QoS, Retain: p.Retain, Dup: p.Dup,
 		HasExpiry: p.HasExpiry, Expiry: p.Expiry, Properties: p.Properties,
 	}
-	var ok bool
-	b.share, ok = cutOrigin(m, b.now)
-	if !ok {
+	if name, kind, _, ok := cutUser(p.Properties); ok && string(name) == originControl {
+		return c.handleControl(b, string(kind), p.Payload)
+	}
+	o, ok := cutOrigin(m, b.now)
+	if !ok || !c.link.retains && m.stamp != (Stamp{}) {
 		return c.fail(b, packet.ProtocolError)
+	}
+	b.share = o.share
+	if o.state {
+		m.Topic = string(p.Topic)
+		return c.handleState(b, m, o.asked)
 	}
 	if p.QoS == 2 {
 		known, code := c.take(b, p.PacketID, c.zone.load())
@@ -130,6 +177,9 @@ func (c *Conn) handleForward(b *Batch, flags byte, body []byte) Next {
 	defer func() { b.peer = "" }()
 	if b.unkept(m, en, publisher) { // the other node keeps it
 		return c.refuseKept(b, p)
+	}
+	if m.Retain && m.stamp != (Stamp{}) {
+		b.e.retainer.merge(b, m)
 	}
 	_, sh := b.publish(m, en, publisher, p.PacketID)
 	c.acknowledge(b, p, packet.Success, sh)

@@ -30,14 +30,16 @@ const (
 type links struct {
 	zone     *zoneRef
 	listener *Listener
-	on       atomic.Bool   // routes are noted: there is a session of another node, or was
-	limit    atomic.Int64  // bytes that may wait for one node
-	patience atomic.Int64  // how long SUBACKs wait for a node, ns
-	full     atomic.Int32  // sessions that have reached it
-	pending  atomic.Bool   // there is something for sendRoutes
-	settled  atomic.Uint64 // every node that is up knows the routes up to this version
-	pinged   int64         // used by Advance only: when the nodes were asked last
-	probed   int64         // used by Advance only: when the routes were compared last
+	on       atomic.Bool  // routes are noted: there is a session of another node, or was
+	limit    atomic.Int64 // bytes that may wait for one node
+	patience atomic.Int64 // how long SUBACKs wait for a node, ns
+	full     atomic.Int32 // sessions that have reached it
+	// retaining is how many nodes with connections agree with this one on retained messages.
+	retaining atomic.Int32
+	pending   atomic.Bool   // there is something for sendRoutes
+	settled   atomic.Uint64 // every node that is up knows the routes up to this version
+	pinged    int64         // used by Advance only: when the nodes were asked last
+	probed    int64         // used by Advance only: when the routes were compared last
 
 	sending sync.Mutex // one sendRoutes at a time; taken before router.mu and Conn.mu
 
@@ -56,7 +58,9 @@ type linkSession struct {
 
 // linkConn is what the connection of a node has more than those of clients.
 type linkConn struct {
-	peer string
+	peer     string
+	retains  bool // it agrees with this one on retained messages
+	retained linkRetained
 
 	// Guarded by links.sending.
 	begun bool
@@ -89,6 +93,8 @@ type LinkOptions struct {
 	Epoch string
 	// Resume goes on with the session of that epoch; else a new one takes its place, and what waits in the old one is lost.
 	Resume bool
+	// Retained says that both ends tell each other of retained messages.
+	Retained bool
 }
 
 // LinkInfo describes the link to a node.
@@ -100,6 +106,8 @@ type LinkInfo struct {
 	Routes     int  // that it has
 	Queue      int  // messages of QoS 1 and 2 that wait for it or for its acknowledgement
 	QueueBytes int  // of those that have not been sent yet
+	Retained   bool // the nodes tell each other of retained messages
+	Differ     int  // parts of them, of 256, that differed when this node looked at it last; only one of the two does
 }
 
 // beginLinks prepares what is there whether or not there are other nodes.
@@ -130,11 +138,12 @@ func (e *Engine) OpenLink(o LinkOptions, info ConnInfo, t Transport) (*Conn, err
 		return nil, fmt.Errorf("link: %w", ErrStore)
 	}
 	e.noteRoutes()
+	e.retainer.keepLedger()
 	c, err := e.links.listener.Accept(info, t)
 	if err != nil {
 		return nil, err
 	}
-	c.link = &linkConn{peer: o.Peer}
+	c.link = &linkConn{peer: o.Peer, retains: o.Retained}
 	return c, nil
 }
 
@@ -215,6 +224,7 @@ func (e *Engine) Links() (all []LinkInfo) {
 			e.links.mu.Lock()
 			i.Connected, i.Up, i.Late = true, c.link.up, c.link.late
 			e.links.mu.Unlock()
+			i.Retained, i.Differ = c.link.retains, c.link.retained.describe()
 		}
 		all = append(all, i)
 	}
@@ -226,16 +236,24 @@ func (l *links) add(c *Conn) {
 	l.mu.Lock()
 	l.conns = append(slices.Clone(l.conns), c)
 	l.mu.Unlock()
+	if c.link.retains {
+		l.retaining.Add(1)
+	}
 }
 
 // drop forgets a connection that has ended.
 func (e *Engine) dropLinkConn(c *Conn) {
 	l := &e.links
 	l.mu.Lock()
+	was := c.link.retains && slices.Contains(l.conns, c)
 	l.conns = slices.DeleteFunc(slices.Clone(l.conns), func(o *Conn) bool { return o == c })
 	c.link.up = false
 	l.settle()
 	l.mu.Unlock()
+	if was {
+		l.retaining.Add(-1)
+	}
+	c.dropRetained(e)
 	e.Progress()
 	e.forgetAsked(c.link.peer)
 }
@@ -296,6 +314,9 @@ func (e *Engine) tickLinks(now int64) {
 	}
 	if probe {
 		e.probeRoutes(b)
+		for _, c := range conns {
+			c.compareRetained(b)
+		}
 	}
 }
 

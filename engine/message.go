@@ -26,6 +26,7 @@ type Message struct {
 	Expiry     uint32 // message expiry interval, seconds from At [MQTT-3.3.2-5]
 	Properties []byte // further MQTT 5.0 properties to forward, encoded, without topic alias, message expiry and identifiers
 
+	stamp  Stamp    // of a retained message that other nodes hear of
 	staged Position // what a hook that has taken the message over has staged for it
 }
 

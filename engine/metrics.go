@@ -70,6 +70,9 @@ const (
 	RateHolds         // times a connection was not read because of a rate limit
 	OutputHolds       // times a connection was not read because it did not take its output
 	SharedRedelivered // messages of a shared subscription that went to another member
+	RetainedRepaired  // retained messages that were not as another node had them, and were put right
+	RetainedAhead     // changes of retained messages whose stamps are from the future
+	RetainedForgotten // topics of which was forgotten too early that they have no retained message any more
 	NumMetrics
 )
 
@@ -94,6 +97,7 @@ var metricNames = [NumMetrics]string{
 	"packets/unsubscribe/error", "packets/auth/received", "packets/auth/sent",
 	"output/dropped", "output/too_large", "retained/dropped", "sessions/refused", "sessions/expired",
 	"limits/rate_held", "limits/output_held", "messages/shared/redelivered",
+	"retained/repaired", "retained/ahead", "retained/forgotten",
 }
 
 // Name gives the name of the metric as 3.0 spells it: "packets/publish/received". Metrics that 3.0 does not have are named

@@ -311,6 +311,9 @@ func (b *Batch) publish(m *Message, en *topicEntry, publisher *Session, id uint1
 // spread routes the message of publish.
 func (b *Batch) spread(m *Message, en *topicEntry, publisher *Session, id uint16) (n int, back *shared) {
 	b.route(en)
+	if m.stamp != (Stamp{}) && !en.crossed {
+		b.tellRetained(en, m)
+	}
 	deliveries, groups := en.deliveries, en.groups
 	if en.crossed {
 		deliveries, groups = b.crossed(en)

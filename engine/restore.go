@@ -43,11 +43,13 @@ func (e *Engine) restore(store Store, hold bool) error {
 	e.gaugeRoutes()
 	if r.links {
 		e.noteRoutes()
+		e.retainer.keepLedger()
 	}
 	e.resumeMoves(b)
 	for _, x := range kept.Retained {
 		r.retained(x)
 	}
+	e.retainer.restoreCleared(b, kept.Cleared)
 	e.retainer.restored.Store(len(kept.Retained) > 0)
 	e.gauges.retained.set(int64(e.retainer.names.Len()))
 	for _, x := range kept.Delayed {
@@ -271,6 +273,7 @@ func (r *restoring) retained(x *StoredMessage) {
 		n.expires = m.At.UnixNano() + int64(m.Expiry)*int64(time.Second)
 	}
 	e.durable.hold(n.m)
+	e.retainer.restamp(n, x.Stamp)
 	e.retainer.names.Set(n.m.Topic, n)
 	if n.expires != 0 {
 		n.timer.owner = &retainedExpiry{&e.retainer, n}

@@ -16,6 +16,9 @@ type retainer struct {
 	options  atomic.Pointer[RetainerOptions] // nil: off
 	names    topic.Names[retained]
 	restored atomic.Bool // what the store had has no default expiry yet
+	clock    stampClock
+	ledger   atomic.Pointer[ledger] // nil: the node is alone
+	warned   atomic.Int64           // when stamps from the future were logged last
 }
 
 // retained is one stored message. It never changes: the next message of the topic replaces it.
@@ -25,16 +28,37 @@ type retained struct {
 	expires int64         // ns since the epoch; 0 for never
 	stored  bool          // the store has it
 	at      atomic.Uint64 // Position behind the record that says so; its message may have been staged again by others
+	slot    int32         // in the ledger, from 1; 0: it is not there. Guarded by ledger.mu
 }
 
-// put stores or removes the retained message of m's topic.
+// stamp gives the stamp of a change of m's topic, which has v, that this node takes now; zero if other nodes do not hear of it. names is
+// locked.
+func (r *retainer) stamp(b *Batch, m *Message, v *retained) Stamp {
+	if !spreads(m) {
+		return Stamp{}
+	}
+	return r.clock.next(b.now, r.known(m.Topic, v))
+}
+
+// known gives the stamp of the last change of a topic, which has v, as far as that is known. names is locked.
+func (r *retainer) known(name string, v *retained) Stamp {
+	if v != nil {
+		return v.m.stamp
+	}
+	if l := r.ledger.Load(); l != nil {
+		return l.when(name)
+	}
+	return Stamp{}
+}
+
+// put stores or removes the retained message of m's topic. It gives m the stamp of the change, if others are to hear of it.
 func (r *retainer) put(b *Batch, m *Message) {
 	o := r.options.Load()
 	if o == nil {
 		return
 	}
 	if len(m.Payload) == 0 { // [MQTT-3.3.1-6] [MQTT-3.3.1-7] [MQTT-3.3.1-10] [MQTT-3.3.1-11]
-		r.take(b, m.Topic, nil)
+		r.clear(b, m)
 		return
 	}
 	store := r.e.durable.store
@@ -64,19 +88,38 @@ func (r *retainer) put(b *Batch, m *Message) {
 			return v
 		}
 		old = v
-		if store != nil {
-			r.stage(b, n)
-			r.e.durable.hold(n.m)
-			n.stored = true
-		} else if v != nil && v.stored {
-			b.stage(r.e.durable.store.EndRetained(m.Topic))
-		}
+		m.stamp = r.stamp(b, m, v)
+		n.m.stamp = m.stamp
+		r.enter(b, n, v, store)
 		return n
 	})
 	if full {
 		r.refuse(b, m, "too many retained messages")
 		return
 	}
+	r.entered(n, old)
+}
+
+// enter stages that n takes the place of v, if it is to be stored, and notes it in the ledger. names is locked.
+func (r *retainer) enter(b *Batch, n, v *retained, store Store) {
+	if store != nil {
+		r.stage(b, n)
+		r.e.durable.hold(n.m)
+		n.stored = true
+	} else if v != nil && v.stored {
+		b.stage(r.e.durable.store.EndRetained(n.m.Topic))
+	}
+	if l := r.ledger.Load(); l != nil {
+		if n.m.stamp == (Stamp{}) {
+			l.replace(v, nil)
+		} else {
+			l.replace(v, n)
+		}
+	}
+}
+
+// entered follows enter. names is not locked.
+func (r *retainer) entered(n, old *retained) {
 	if old != nil {
 		r.forget(old)
 	}
@@ -87,6 +130,61 @@ func (r *retainer) put(b *Batch, m *Message) {
 	r.e.gauges.retained.set(int64(r.names.Len()))
 }
 
+// clear removes the retained message of m's topic. It gives m the stamp of the change, if others are to hear of it, and reports whether there was a
+// message.
+func (r *retainer) clear(b *Batch, m *Message) bool {
+	var old *retained
+	r.names.Update(m.Topic, func(v *retained) *retained {
+		old = v
+		m.stamp = r.stamp(b, m, v)
+		r.leave(b, m.Topic, v, m.stamp)
+		return nil
+	})
+	if old != nil {
+		r.forget(old)
+	}
+	return old != nil
+}
+
+// leave stages that v, nil for none, is not the message of a topic any more, and notes it in the ledger. With a stamp, nodes that
+// have not heard of it are told. names is locked.
+func (r *retainer) leave(b *Batch, name string, v *retained, s Stamp) {
+	du, l := &r.e.durable, r.ledger.Load()
+	if l == nil || s == (Stamp{}) {
+		if v != nil && v.stored {
+			b.stage(du.store.EndRetained(name))
+		}
+		if l != nil {
+			l.replace(v, nil)
+		}
+		return
+	}
+	l.replace(v, nil)
+	c, over := l.clear(name, s)
+	for _, x := range over {
+		b.counts[RetainedForgotten]++
+		r.endCleared(b, x)
+	}
+	o := r.options.Load()
+	switch {
+	case du.store != nil && l.isThere(c) && (o == nil || !o.Volatile):
+		c.stored = true
+		du.live.Add(int64(clearedSize + len(name)))
+		at := b.stage(du.store.ClearRetained(name, s))
+		l.stagedAt(c, at)
+	case v != nil && v.stored:
+		b.stage(du.store.EndRetained(name))
+	}
+}
+
+// endCleared has the store forget a topic that was cleared and is out of the ledger. names is locked.
+func (r *retainer) endCleared(b *Batch, c *clearedTopic) {
+	if c.stored {
+		r.e.durable.store.EndRetained(c.topic)
+		r.e.durable.live.Add(-int64(clearedSize + len(c.topic)))
+	}
+}
+
 func (r *retainer) refuse(b *Batch, m *Message, why string) {
 	b.counts[RetainedDropped]++
 	r.e.log.Debug("message not retained", "topic", m.Topic, "clientid", m.From, "err", why)
@@ -95,25 +193,22 @@ func (r *retainer) refuse(b *Batch, m *Message, why string) {
 // stage stores n. names is locked, so that the store sees changes of a topic in their order.
 func (r *retainer) stage(b *Batch, n *retained) {
 	r.e.putMessage(b, n.m, false)
-	n.at.Store(uint64(b.stage(r.e.durable.store.PutRetained(n.m.number.Load(), n.m.Topic))))
+	n.at.Store(uint64(b.stage(r.e.durable.store.PutRetained(n.m.number.Load(), n.m.Topic, n.m.stamp))))
 }
 
-// take takes the message of a topic out, if it is v or v is nil, and gives it.
-func (r *retainer) take(b *Batch, name string, v *retained) (old *retained) {
-	r.names.Update(name, func(now *retained) *retained {
-		if now == nil || v != nil && now != v {
+// expire takes v out, if it is there still: every node does that by itself.
+func (r *retainer) expire(b *Batch, v *retained) {
+	out := false
+	r.names.Update(v.m.Topic, func(now *retained) *retained {
+		if out = now == v; !out {
 			return now
 		}
-		old = now
-		if now.stored {
-			b.stage(r.e.durable.store.EndRetained(name))
-		}
+		r.leave(b, v.m.Topic, v, Stamp{})
 		return nil
 	})
-	if old != nil {
-		r.forget(old)
+	if out {
+		r.forget(v)
 	}
-	return old
 }
 
 // forget cleans up after a message that was taken out or replaced.
@@ -138,7 +233,7 @@ func (x *retainedExpiry) fire(b *Batch) {
 		b.e.wheel.set(&x.n.timer, x.n.expires)
 		return
 	}
-	x.r.take(b, x.n.m.Topic, x.n)
+	x.r.expire(b, x.n)
 }
 
 // retainedFeed is a subscription that still gets retained messages. It is guarded by Session.mu, but for what feed uses
@@ -170,6 +265,10 @@ const feedChunk = 256
 // feed delivers retained messages to a session as far as its connection takes them, one chunk at most: the rest follows from
 // Run, chunk by chunk, so that nobody waits for a subscriber to many.
 func (e *Engine) feed(b *Batch, s *Session) {
+	if s.link != nil {
+		e.feedNode(b, s)
+		return
+	}
 	s.mu.Lock()
 	if len(s.feeds) == 0 || s.feeding || s.dead {
 		s.mu.Unlock()
@@ -283,6 +382,12 @@ func (e *Engine) EnableRetainer(o RetainerOptions) error {
 		return fmt.Errorf("%w: retainer limits are negative", ErrBadSetting)
 	}
 	e.retainer.options.Store(&o)
+	e.links.mu.Lock()
+	conns := e.links.conns
+	e.links.mu.Unlock()
+	for _, c := range conns { // what was above the old limits may be wanted now
+		c.link.retained.acceptLeaves(func(uint16) bool { return true })
+	}
 	if o.Expiry > 0 && e.retainer.restored.CompareAndSwap(true, false) {
 		e.retainer.age(o.Expiry)
 	}
@@ -291,10 +396,7 @@ func (e *Engine) EnableRetainer(o RetainerOptions) error {
 
 // age gives those restored messages that bring no expiry interval the one of the options, from when they came.
 func (r *retainer) age(expiry time.Duration) {
-	var cur topic.Cursor
-	for !cur.Done() {
-		var found []*retained
-		found, cur = r.names.All(cur, feedChunk, nil)
+	r.eachSome(func(found []*retained) {
 		for _, v := range found {
 			if v.expires != 0 || !v.stored {
 				continue
@@ -302,19 +404,32 @@ func (r *retainer) age(expiry time.Duration) {
 			n := &retained{m: v.m, stored: true, expires: v.m.At.UnixNano() + int64(expiry)}
 			n.timer.owner = &retainedExpiry{r, n}
 			if now := r.names.Update(v.m.Topic, func(now *retained) *retained {
-				if now == v {
-					return n
+				if now != v {
+					return now
 				}
-				return now
+				if l := r.ledger.Load(); l != nil && v.m.stamp != (Stamp{}) {
+					l.replace(v, n)
+				}
+				return n
 			}); now == n {
 				r.e.wheel.set(&n.timer, n.expires)
 			}
 		}
-	}
+	})
 }
 
 // DisableRetainer switches retained messages off: they are neither stored nor delivered; what is stored stays.
 func (e *Engine) DisableRetainer() { e.retainer.options.Store(nil) }
+
+// eachSome gives all messages to f, some at a time.
+func (r *retainer) eachSome(f func([]*retained)) {
+	var cur topic.Cursor
+	for !cur.Done() {
+		var found []*retained
+		found, cur = r.names.All(cur, feedChunk, nil)
+		f(found)
+	}
+}
 
 // Retained gives a page of the retained messages in the order of their topics. A page costs what lies before it too.
 func (e *Engine) Retained(offset, limit int) (rows []*Message, total int) {
@@ -352,10 +467,13 @@ func (e *Engine) CleanRetained(filter string) int {
 		var found []*retained
 		found, cur = e.retainer.names.Match(filter, cur, feedChunk, nil)
 		for _, r := range found {
-			if e.retainer.take(b, r.m.Topic, nil) != nil {
+			m := Message{Topic: r.m.Topic, Sys: r.m.Sys, Inside: true}
+			if e.retainer.clear(b, &m) {
 				n++
 			}
+			b.tellRetained(nil, &m)
 		}
+		b.writeTouched()
 	}
 	return n
 }
@@ -376,5 +494,6 @@ func (e *Engine) Retain(m *Message) error {
 		own.At = time.Unix(0, b.now)
 	}
 	e.retainer.put(b, &own)
+	b.tellRetained(nil, &own)
 	return nil
 }

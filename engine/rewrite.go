@@ -154,5 +154,6 @@ func (e *Engine) rewriteRetained(before Position) bool {
 			return false
 		}
 	}
+	e.retainer.rewriteCleared(before)
 	return true
 }

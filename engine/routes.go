@@ -28,10 +28,7 @@ type routeSum struct {
 func (r *routeSum) change(name string, there bool) {
 	h := fnv.New64a()
 	h.Write([]byte(name)) // never fails
-	x := h.Sum64()        // spread, so that sums of similar names differ
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	x ^= x >> 31
+	x := spread(h.Sum64())
 	if there {
 		r.count++
 		r.hash += x
@@ -184,6 +181,7 @@ func (e *Engine) sendRoutes(b *Batch) {
 		case !c.link.begun:
 			c.link.begun = true
 			c.ask(b, nil, []string{sum.probeName()}, version, true)
+			c.compareRetained(b)
 		case slices.Contains(again, c):
 			c.ask(b, nil, []string{routesBegin}, 0, false)
 			c.askAll(b, all, true, 0)

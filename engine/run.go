@@ -75,6 +75,7 @@ func (e *Engine) Advance(now time.Time) {
 	if t >= e.sweepDue {
 		e.sweepDue = t + sweepInterval
 		e.sweeps.Add(1)
+		e.sweepCleared()
 	}
 	e.runDelayed(t)
 	e.tickLinks(t)

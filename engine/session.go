@@ -232,7 +232,7 @@ func (s *Session) pumpLocked(b *Batch, c *Conn) {
 	if s.queue.n == 0 && len(s.queue.first.buf) > longQueue {
 		s.queue.trim()
 	}
-	if len(s.feeds) > 0 && s.queue.n == 0 {
+	if len(s.feeds) > 0 && s.queue.n == 0 || c.link != nil && c.owesRetained() {
 		b.e.needPump(s)
 	}
 }

@@ -51,7 +51,11 @@ type Store interface {
 	PutRelease(session uint64, id uint16, at int64) Position
 	EndRelease(session uint64, id uint16) Position
 
-	PutRetained(message uint64, topic string) Position
+	// PutRetained makes a message the retained one of topic. The stamp may be zero.
+	PutRetained(message uint64, topic string, stamp Stamp) Position
+	// ClearRetained says that topic has no retained message since that stamp, and is to be remembered; EndRetained, that nothing is
+	// known of the topic.
+	ClearRetained(topic string, stamp Stamp) Position
 	EndRetained(topic string) Position
 	PutDelayed(message uint64, due int64) Position
 	EndDelayed(message uint64) Position
@@ -100,6 +104,7 @@ func (storeFull) Error() string { return "the store has reached its limit" }
 type Stored struct {
 	Sessions []*StoredSession
 	Retained []*StoredMessage
+	Cleared  []StoredClear // topics without a retained message
 	Delayed  []StoredDelayed
 
 	LastSession, LastMessage uint64 // the highest numbers in use
@@ -185,8 +190,16 @@ type StoredMessage struct {
 	Number   uint64
 	Position Position
 	Message  Message
+	Stamp    Stamp // of a retained message
 
 	held *shared // in the engine that restores it
+}
+
+// StoredClear is a topic whose retained message was cleared, and where that was stored last.
+type StoredClear struct {
+	Topic    string
+	Stamp    Stamp
+	Position Position
 }
 
 // StoredDelayed is a message that is published at Due.

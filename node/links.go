@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,6 +29,17 @@ const (
 	linkTimeout = 5 * time.Second        // of the handshake
 	linkHello   = 4 << 10                // bytes of its packets
 )
+
+// linkRetained is the name of a user property of CONNECT and CONNACK: the node agrees with others on retained messages. One of an
+// earlier release does not say so, and hears nothing of it.
+const linkRetained = "retained"
+
+// linkKnows is what this release says of itself.
+var linkKnows = []packet.UserProperty{{Name: linkRetained, Value: "1"}}
+
+func knows(user []packet.UserProperty, name string) bool {
+	return slices.ContainsFunc(user, func(p packet.UserProperty) bool { return p.Name == name })
+}
 
 // runLinks keeps links to all members until ctx ends.
 func (n *Node) runLinks(ctx context.Context) {
@@ -101,6 +113,7 @@ func (n *Node) dialLink(ctx context.Context, id string) error {
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	hello := packet.Connect{
 		Version: packet.V5, ClientID: engine.LinkPrefix + n.cluster.Self(), HasUsername: true, Username: n.engine.LinkEpoch(id),
+		User: linkKnows,
 	}
 	var answer packet.Connack
 	err = exchange(conn, func() error {
@@ -113,7 +126,9 @@ func (n *Node) dialLink(ctx context.Context, id string) error {
 		err = answer.Code
 	}
 	if err == nil {
-		err = n.carryLink(conn, engine.LinkOptions{Peer: id, Epoch: answer.AssignedClientID, Resume: answer.SessionPresent})
+		err = n.carryLink(conn, engine.LinkOptions{
+			Peer: id, Epoch: answer.AssignedClientID, Resume: answer.SessionPresent, Retained: knows(answer.User, linkRetained),
+		})
 	}
 	if err != nil {
 		return errors.Join(err, conn.Close())
@@ -142,7 +157,7 @@ func (n *Node) answerLink(conn net.Conn, id string) error {
 		return errors.New("it is no member")
 	}
 	var hello packet.Connect
-	answer := packet.Connack{}
+	answer := packet.Connack{User: linkKnows}
 	err := exchange(conn, func() error {
 		if err := readPacket(conn, &hello); err != nil {
 			return err
@@ -158,7 +173,9 @@ func (n *Node) answerLink(conn net.Conn, id string) error {
 	if err != nil {
 		return err
 	}
-	return n.carryLink(conn, engine.LinkOptions{Peer: id, Epoch: answer.AssignedClientID, Resume: answer.SessionPresent})
+	return n.carryLink(conn, engine.LinkOptions{
+		Peer: id, Epoch: answer.AssignedClientID, Resume: answer.SessionPresent, Retained: knows(hello.User, linkRetained),
+	})
 }
 
 func (n *Node) isMember(id string) bool {

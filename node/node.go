@@ -250,7 +250,7 @@ func (n *Node) startEngine() error {
 	}
 	var err error
 	n.engine, err = engine.New(engine.Options{
-		Node: n.name, Version: n.release, SysDescr: "Lacewing " + n.release,
+		ID: n.store.NodeID(), Node: n.name, Version: n.release, SysDescr: "Lacewing " + n.release,
 		Logger: n.log, Settings: &s, Zones: zones(cfg), Store: n.disk, HoldWills: n.cluster != nil,
 	})
 	switch {

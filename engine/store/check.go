@@ -186,7 +186,10 @@ func putAll(j *journal, state *engine.Stored) {
 	}
 	for _, m := range state.Retained {
 		message(m)
-		j.PutRetained(m.Number, m.Message.Topic)
+		j.PutRetained(m.Number, m.Message.Topic, m.Stamp)
+	}
+	for _, x := range state.Cleared {
+		j.ClearRetained(x.Topic, x.Stamp)
 	}
 	for _, m := range state.Delayed {
 		message(m.StoredMessage)

@@ -62,15 +62,15 @@ func TestOpenPublicationWithoutItsMessage(t *testing.T) {
 	j := &journal{now: func() int64 { return 0 }}
 	j.PutSession(1, &engine.StoredSession{ClientID: "a"})
 	j.PutMessage(1, &engine.Message{Topic: "t", Payload: []byte("before")}, false)
-	j.PutRetained(1, "t")
+	j.PutRetained(1, "t", engine.Stamp{})
 	from := j.PutMessage(2, &engine.Message{Topic: "t"}, true)
 	j.PutDelivery(1, &engine.StoredDelivery{Seq: 1, Message: 2, QoS: 1})
-	j.PutRetained(2, "t")
+	j.PutRetained(2, "t", engine.Stamp{})
 	j.PutDelayed(2, 5)
 	j.note(kindBoot)
 	j.PutSession(1, &engine.StoredSession{ClientID: "a"})
 	j.PutMessage(1, &engine.Message{Topic: "t", Payload: []byte("before")}, false)
-	j.PutRetained(1, "t")
+	j.PutRetained(1, "t", engine.Stamp{})
 	l := newReplay()
 	if err := l.all(j.take(nil)[0].payload()[from:], from); err != nil {
 		t.Fatal(err)

@@ -19,6 +19,7 @@ import (
 // world is an engine on a store in memory, which the test commits and crashes, with a clock that the test moves.
 type world struct {
 	t     rapid.TB
+	id    string // in a cluster
 	m     *store.Memory
 	e     *engine.Engine
 	l     *engine.Listener
@@ -47,7 +48,7 @@ func (w *world) boot() {
 	s.SysInterval, s.SysHeartbeat = 0, 0
 	z := engine.DefaultZone()
 	z.RetryInterval, z.MaxInflight, z.MaxQueueLen = 0, 4, 0
-	e, err := engine.New(engine.Options{Node: "n@h", Now: w.now, Settings: &s, Zones: map[string]engine.Zone{"external": z}, Store: w.m, HoldWills: w.hold})
+	e, err := engine.New(engine.Options{ID: w.id, Node: "n@h", Now: w.now, Settings: &s, Zones: map[string]engine.Zone{"external": z}, Store: w.m, HoldWills: w.hold})
 	if err != nil {
 		w.t.Fatalf("engine on what a crash has left: %v", err)
 	}

@@ -32,7 +32,9 @@ func everyRecord() [][]byte {
 		appendPair(nil, kindBegun, 1, 3),
 		appendRelease(nil, 1, 7, 8),
 		appendReleaseEnd(nil, 1, 7),
-		appendRetained(nil, 300, "t", true),
+		appendRetained(nil, 300, "t", engine.Stamp{}, true),
+		appendRetained(nil, 300, "t", engine.Stamp{Time: 1 << 60, Node: 1 << 63}, true),
+		appendRetainedClear(nil, "t", engine.Stamp{Time: 5, Node: 6}),
 		appendText([]byte{byte(kindRetainedEnd)}, "t"),
 		appendDelayed(nil, 300, 9, true),
 		appendUint([]byte{byte(kindDelayedEnd)}, 300),
@@ -68,7 +70,9 @@ func (r *record) encode() []byte {
 	case kindReleaseEnd:
 		return appendReleaseEnd(nil, r.session, r.id)
 	case kindRetained:
-		return appendRetained(nil, r.message, string(r.name), r.open)
+		return appendRetained(nil, r.message, string(r.name), r.stamp, r.open)
+	case kindRetainedClear:
+		return appendRetainedClear(nil, string(r.name), r.stamp)
 	case kindRetainedEnd:
 		return appendText([]byte{byte(r.kind)}, string(r.name))
 	case kindDelayed:
@@ -121,7 +125,7 @@ func FuzzRecord(f *testing.F) {
 			t.Fatalf("got %x, want %x", got, short)
 		}
 		if !reflect.DeepEqual(r.stored, again.stored) || r.subscription != again.subscription || r.session != again.session ||
-			r.seq != again.seq || r.message != again.message || r.at != again.at || r.id != again.id || r.open != again.open {
+			r.seq != again.seq || r.message != again.message || r.at != again.at || r.id != again.id || r.open != again.open || r.stamp != again.stamp {
 			t.Fatalf("got %+v, want %+v", again, r)
 		}
 	})
@@ -226,8 +230,8 @@ func FuzzLoad(f *testing.F) {
 		if err != nil {
 			t.Fatalf("again: %v", err)
 		}
-		if len(again.Sessions) != len(s.Sessions) || len(again.Delayed) != len(s.Delayed) {
-			t.Fatalf("got %d sessions, want %d", len(again.Sessions), len(s.Sessions))
+		if len(again.Sessions) != len(s.Sessions) || len(again.Delayed) != len(s.Delayed) || len(again.Cleared) != len(s.Cleared) {
+			t.Fatalf("got %d sessions and %d cleared topics, want %d and %d", len(again.Sessions), len(again.Cleared), len(s.Sessions), len(s.Cleared))
 		}
 	})
 }

@@ -291,13 +291,20 @@ func (j *journal) EndRelease(session uint64, id uint16) engine.Position {
 }
 
 // PutRetained stages that a message is the retained one of topic.
-func (j *journal) PutRetained(message uint64, topic string) engine.Position {
+func (j *journal) PutRetained(message uint64, topic string, stamp engine.Stamp) engine.Position {
 	g := j.enter()
-	g.buf = appendRetained(g.buf, message, topic, j.isOpen(message))
+	g.buf = appendRetained(g.buf, message, topic, stamp, j.isOpen(message))
 	return j.leave()
 }
 
-// EndRetained stages that topic has no retained message.
+// ClearRetained stages that topic has no retained message since that stamp.
+func (j *journal) ClearRetained(topic string, stamp engine.Stamp) engine.Position {
+	g := j.enter()
+	g.buf = appendRetainedClear(g.buf, topic, stamp)
+	return j.leave()
+}
+
+// EndRetained stages that nothing is known of the retained message of topic.
 func (j *journal) EndRetained(topic string) engine.Position {
 	g := j.enter()
 	g.buf = appendText(append(g.buf, byte(kindRetainedEnd)), topic)

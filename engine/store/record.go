@@ -33,6 +33,7 @@ const (
 	kindDelayedEnd      kind = 16
 	kindBoot            kind = 17 // a process has begun: publications that are open have been given up
 	kindOrderly         kind = 18 // a process has stopped and nothing of it is unknown
+	kindRetainedClear   kind = 19
 )
 
 // Flags of records.
@@ -70,7 +71,8 @@ const (
 	authorSuperuser   = 1 << 2
 	authorBridge      = 1 << 3
 
-	flagOpen = 1 // of messages, retained and delayed ones: the publication has not ended
+	flagOpen    = 1 << 0 // of messages, retained and delayed ones: the publication has not ended
+	flagStamped = 1 << 1 // of retained ones: a stamp follows
 )
 
 var (
@@ -220,8 +222,22 @@ func appendReleaseEnd(b []byte, session uint64, id uint16) []byte {
 	return binary.LittleEndian.AppendUint16(appendUint(append(b, byte(kindReleaseEnd)), session), id)
 }
 
-func appendRetained(b []byte, message uint64, topic string, open bool) []byte {
-	return appendText(append(appendUint(append(b, byte(kindRetained)), message), bit(open, flagOpen)), topic)
+func appendRetained(b []byte, message uint64, topic string, stamp engine.Stamp, open bool) []byte {
+	stamped := stamp != engine.Stamp{}
+	b = appendUint(append(b, byte(kindRetained)), message)
+	b = appendText(append(b, bit(open, flagOpen)|bit(stamped, flagStamped)), topic)
+	if stamped {
+		b = appendStamp(b, stamp)
+	}
+	return b
+}
+
+func appendRetainedClear(b []byte, topic string, stamp engine.Stamp) []byte {
+	return appendStamp(appendText(append(b, byte(kindRetainedClear)), topic), stamp)
+}
+
+func appendStamp(b []byte, s engine.Stamp) []byte {
+	return binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(b, s.Time), s.Node)
 }
 
 func appendDelayed(b []byte, message uint64, due int64, open bool) []byte {
@@ -241,6 +257,7 @@ type record struct {
 	name    []byte
 	ids     []byte // subscription identifiers, encoded
 	body    []byte // of the message, encoded
+	stamp   engine.Stamp
 
 	stored       *engine.StoredSession
 	subscription engine.Subscription
@@ -288,7 +305,15 @@ func (r *record) decode(b []byte) (int, error) {
 	case kindReleaseEnd:
 		r.session, r.id = c.uint(), c.uint16()
 	case kindRetained:
-		r.message, r.open, r.name = c.uint(), c.open(), c.text()
+		r.message, r.flags, r.name = c.uint(), c.byte(), c.text()
+		r.open = r.flags&flagOpen != 0
+		c.must(r.flags <= flagOpen|flagStamped)
+		if r.flags&flagStamped != 0 {
+			r.stamp = c.stamp()
+			c.must(r.stamp != engine.Stamp{})
+		}
+	case kindRetainedClear:
+		r.name, r.stamp = c.text(), c.stamp()
 	case kindRetainedEnd:
 		r.name = c.text()
 	case kindDelayed:
@@ -372,6 +397,10 @@ func (c *cursor) int() int64 {
 		return int64(binary.LittleEndian.Uint64(p))
 	}
 	return 0
+}
+
+func (c *cursor) stamp() engine.Stamp {
+	return engine.Stamp{Time: uint64(c.int()), Node: uint64(c.int())}
 }
 
 func (c *cursor) text() []byte { return c.take(c.uint()) }

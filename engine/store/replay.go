@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -17,6 +18,7 @@ type replay struct {
 	sessions map[uint64]*session
 	messages map[uint64]*message
 	retained map[string]*topicStack
+	cleared  map[string]cleared // topics, also of some that have a message again
 	delayed  map[uint64]*delayed
 	open     []*message // whose publication has not ended
 
@@ -49,6 +51,7 @@ type message struct {
 	position engine.Position
 	refs     int
 	at       int          // in replay.open
+	stamp    engine.Stamp // as a retained message
 	open     *publication // nil: its publication has ended
 	stored   *engine.StoredMessage
 }
@@ -68,6 +71,12 @@ type topicStack struct {
 	list  []*message
 }
 
+// cleared is when a topic was cleared, and the Position behind the record that says so.
+type cleared struct {
+	stamp engine.Stamp
+	at    engine.Position
+}
+
 type delayed struct {
 	message *message
 	due     int64
@@ -75,7 +84,7 @@ type delayed struct {
 
 func newReplay() *replay {
 	return &replay{
-		sessions: map[uint64]*session{}, messages: map[uint64]*message{}, retained: map[string]*topicStack{}, delayed: map[uint64]*delayed{},
+		sessions: map[uint64]*session{}, messages: map[uint64]*message{}, retained: map[string]*topicStack{}, cleared: map[string]cleared{}, delayed: map[uint64]*delayed{},
 	}
 }
 
@@ -182,10 +191,11 @@ func (l *replay) apply(r *record, at engine.Position) {
 	case kindRetained:
 		l.retain(r)
 	case kindRetainedEnd:
-		if t := l.retained[string(r.name)]; t != nil {
-			delete(l.retained, t.topic)
-			l.cut(t, len(t.list))
-		}
+		l.unretain(r)
+		delete(l.cleared, string(r.name))
+	case kindRetainedClear:
+		l.unretain(r)
+		l.cleared[string(r.name)] = cleared{r.stamp, at}
 	case kindDelayed:
 		m := l.refer(r)
 		if d := l.delayed[r.message]; d != nil {
@@ -417,11 +427,19 @@ func (l *replay) retain(r *record) {
 	}
 	m := l.refer(r)
 	l.hold(m)
+	m.stamp = r.stamp
 	t.list = append(t.list, m)
 	if m.open != nil {
 		m.open.topics = append(m.open.topics, t)
 	} else {
 		l.cut(t, len(t.list)-1)
+	}
+}
+
+func (l *replay) unretain(r *record) {
+	if t := l.retained[string(r.name)]; t != nil {
+		delete(l.retained, t.topic)
+		l.cut(t, len(t.list))
 	}
 }
 
@@ -476,11 +494,18 @@ func (l *replay) finish() *engine.Stored {
 		}
 	}
 	for _, t := range l.retained {
+		delete(l.cleared, t.topic) // it has a message again
 		if m := t.list[len(t.list)-1]; m.body != nil {
-			out.Retained = append(out.Retained, m.build())
+			x := m.build()
+			x.Stamp = m.stamp
+			out.Retained = append(out.Retained, x)
 		}
 	}
 	slices.SortFunc(out.Retained, byNumber)
+	for topic, x := range l.cleared {
+		out.Cleared = append(out.Cleared, engine.StoredClear{Topic: topic, Stamp: x.stamp, Position: x.at})
+	}
+	slices.SortFunc(out.Cleared, func(a, b engine.StoredClear) int { return cmp.Compare(a.Position, b.Position) })
 	for _, d := range l.delayed {
 		if d.message.body != nil {
 			out.Delayed = append(out.Delayed, engine.StoredDelayed{StoredMessage: d.message.build(), Due: d.due})

@@ -124,8 +124,10 @@ func (h *history) change() {
 	case 16:
 		h.endRelease(n, uint16(h.draw("id", 4)))
 	case 17:
-		if h.draw("retained", 2) == 0 {
-			h.endRetained(fmt.Sprint("t", h.draw("topic", 3)))
+		if topic := fmt.Sprint("t", h.draw("topic", 3)); h.draw("clear", 3) == 0 {
+			h.clearRetained(topic, h.stamp())
+		} else if h.draw("retained", 2) == 0 {
+			h.endRetained(topic)
 		} else if len(state.Delayed) > 0 {
 			if m := state.Delayed[h.draw("delayed", len(state.Delayed))].Number; !slices.Contains(h.open, m) {
 				h.endDelayed(m)
@@ -137,6 +139,12 @@ func (h *history) change() {
 func (h *history) newSession() {
 	h.sessions++
 	h.putSession(h.sessions, sessionOf(fmt.Sprint("client", h.sessions)))
+}
+
+// stamp gives one that says little; some have none.
+func (h *history) stamp() engine.Stamp {
+	n := uint64(h.draw("stamp", 4))
+	return engine.Stamp{Time: n << 40, Node: n}
 }
 
 // begin stages a publication and ends it, or does not yet.
@@ -156,7 +164,7 @@ func (h *history) begin(state *engine.Stored) {
 		}
 	}
 	if h.draw("retain", 3) == 0 {
-		h.putRetained(n, topic)
+		h.putRetained(n, topic, h.stamp())
 	}
 	if h.draw("delay", 6) == 0 {
 		h.putDelayed(n, int64(n))

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -21,6 +22,7 @@ type op struct {
 	name    string // topic or subscription
 	stored  engine.StoredSession
 	sub     engine.Subscription
+	stamp   engine.Stamp
 	msg     engine.Message
 	del     engine.StoredDelivery
 }
@@ -69,8 +71,11 @@ func (m *model) putRelease(n uint64, id uint16, at int64) {
 func (m *model) endRelease(n uint64, id uint16) {
 	m.note(op{kind: "end release", session: n, id: id}, m.s.EndRelease(n, id))
 }
-func (m *model) putRetained(n uint64, topic string) {
-	m.note(op{kind: "retained", message: n, name: topic}, m.s.PutRetained(n, topic))
+func (m *model) putRetained(n uint64, topic string, stamp engine.Stamp) {
+	m.note(op{kind: "retained", message: n, name: topic, stamp: stamp}, m.s.PutRetained(n, topic, stamp))
+}
+func (m *model) clearRetained(topic string, stamp engine.Stamp) {
+	m.note(op{kind: "clear retained", name: topic, stamp: stamp}, m.s.ClearRetained(topic, stamp))
 }
 func (m *model) endRetained(topic string) {
 	m.note(op{kind: "end retained", name: topic}, m.s.EndRetained(topic))
@@ -145,7 +150,8 @@ func (m *model) state(now bool) *engine.Stored {
 	void := m.void(now)
 	sessions := map[uint64]*modelSession{}
 	messages := map[uint64]*engine.StoredMessage{}
-	retained := map[string]uint64{}
+	retained := map[string]op{}
+	cleared := map[string]op{}
 	delayed := map[uint64]int64{}
 	for i, o := range m.ops {
 		s := sessions[o.session]
@@ -195,9 +201,14 @@ func (m *model) state(now bool) *engine.Stored {
 		case "end release":
 			delete(s.releases, o.id)
 		case "retained":
-			retained[o.name] = o.message
+			retained[o.name] = o
+			delete(cleared, o.name)
+		case "clear retained":
+			delete(retained, o.name)
+			cleared[o.name] = o
 		case "end retained":
 			delete(retained, o.name)
+			delete(cleared, o.name)
 		case "delayed":
 			delayed[o.message] = o.time
 		case "end delayed":
@@ -226,8 +237,12 @@ func (m *model) state(now bool) *engine.Stored {
 		}
 		out.Sessions = append(out.Sessions, &x)
 	}
-	for _, n := range slices.Sorted(maps.Values(retained)) {
-		out.Retained = append(out.Retained, messages[n])
+	for _, o := range slices.SortedFunc(maps.Values(retained), func(a, b op) int { return cmp.Compare(a.message, b.message) }) {
+		messages[o.message].Stamp = o.stamp
+		out.Retained = append(out.Retained, messages[o.message])
+	}
+	for _, o := range slices.SortedFunc(maps.Values(cleared), func(a, b op) int { return cmp.Compare(a.at, b.at) }) {
+		out.Cleared = append(out.Cleared, engine.StoredClear{Topic: o.name, Stamp: o.stamp, Position: o.at})
 	}
 	for _, n := range slices.Sorted(maps.Keys(delayed)) {
 		out.Delayed = append(out.Delayed, engine.StoredDelayed{StoredMessage: messages[n], Due: delayed[n]})
@@ -279,8 +294,11 @@ func (m *model) rewrite() {
 	}
 	for _, x := range state.Retained {
 		if message(x) {
-			m.putRetained(x.Number, x.Message.Topic)
+			m.putRetained(x.Number, x.Message.Topic, x.Stamp)
 		}
+	}
+	for _, x := range state.Cleared {
+		m.clearRetained(x.Topic, x.Stamp)
 	}
 	for _, x := range state.Delayed {
 		if message(x.StoredMessage) {

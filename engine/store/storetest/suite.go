@@ -98,6 +98,9 @@ func show(s *engine.Stored) string {
 	for _, m := range s.Retained {
 		text += fmt.Sprintf("\n  retained %+v", *m)
 	}
+	for _, x := range s.Cleared {
+		text += fmt.Sprintf("\n  cleared %+v", x)
+	}
 	for _, m := range s.Delayed {
 		text += fmt.Sprintf("\n  delayed %d %+v", m.Due, *m.StoredMessage)
 	}
@@ -199,9 +202,9 @@ var clauses = []struct {
 		w.putSubscription(1, engine.Subscription{Filter: "x", QoS: 2})
 		w.putSubscription(1, engine.Subscription{Filter: "x", Share: "g", QoS: 1})
 		w.putMessage(1, text("r", "one"), false)
-		w.putRetained(1, "r")
+		w.putRetained(1, "r", engine.Stamp{})
 		w.putMessage(2, text("r", "two"), false)
-		w.putRetained(2, "r")
+		w.putRetained(2, "r", engine.Stamp{})
 		w.putRelease(1, 5, 1)
 		w.putRelease(1, 5, 2)
 		w.restart()
@@ -222,7 +225,7 @@ var clauses = []struct {
 			w.putRelease(1, uint16(i), 1)
 			w.publish(i+1, i+1, 1)
 			w.putMessage(i+10, text(fmt.Sprint(i), ""), false)
-			w.putRetained(i+10, fmt.Sprint(i))
+			w.putRetained(i+10, fmt.Sprint(i), engine.Stamp{})
 			w.putDelayed(i+10, 99)
 		}
 		w.endSubscription(1, "$share/g/2")
@@ -236,11 +239,31 @@ var clauses = []struct {
 		w.endSubscription(8, "x")
 		w.restart()
 	}},
+	{"a cleared topic is remembered until it has a message or is forgotten", func(w *world) {
+		stamp := engine.Stamp{Time: 1<<63 - 1, Node: 1<<64 - 1}
+		for i := range uint64(4) {
+			w.putMessage(i+1, text(fmt.Sprint(i), "x"), false)
+			w.putRetained(i+1, fmt.Sprint(i), engine.Stamp{Time: i, Node: 7})
+			w.clearRetained(fmt.Sprint(i), stamp)
+		}
+		w.clearRetained("never there", engine.Stamp{Time: 1})
+		w.putMessage(11, text("1", "again"), false)
+		w.putRetained(11, "1", engine.Stamp{Time: 9})
+		w.endRetained("2")
+		w.putMessage(12, text("3", "open"), true)
+		w.putRetained(12, "3", stamp)
+		w.commit()
+		if got := w.crash(most); len(got.Retained) != 1 || len(got.Cleared) != 3 || got.Cleared[0].Stamp != stamp {
+			w.t.Fatalf("got %s", show(got))
+		}
+		w.clearRetained("1", stamp)
+		w.restart()
+	}},
 	{"a message lasts while something refers to it", func(w *world) {
 		w.putSession(1, sessionOf("a"))
 		w.putSession(2, sessionOf("b"))
 		w.putMessage(1, text("t", "x"), true)
-		w.putRetained(1, "t")
+		w.putRetained(1, "t", engine.Stamp{})
 		w.putDelayed(1, 9)
 		w.putDelivery(1, deliveryOf(1, 1))
 		w.endDelivery(1, 1)
@@ -284,9 +307,9 @@ var clauses = []struct {
 	{"an open publication is taken back", func(w *world) {
 		w.putSession(1, sessionOf("a"))
 		w.putMessage(1, text("t", "before"), false)
-		w.putRetained(1, "t")
+		w.putRetained(1, "t", engine.Stamp{})
 		w.putMessage(2, text("t", "open"), true)
-		w.putRetained(2, "t")
+		w.putRetained(2, "t", engine.Stamp{})
 		w.putDelivery(1, deliveryOf(1, 2))
 		w.putDelayed(2, 9)
 		w.commit()
@@ -300,7 +323,7 @@ var clauses = []struct {
 	{"publications of one topic end in any order", func(w *world) {
 		for i := range uint64(3) {
 			w.putMessage(i+1, text("t", fmt.Sprint(i)), true)
-			w.putRetained(i+1, "t")
+			w.putRetained(i+1, "t", engine.Stamp{})
 		}
 		w.endPublication(2, 0, 0, 0)
 		w.endPublication(1, 0, 0, 0)
@@ -419,7 +442,7 @@ func everyField(w *world) {
 	w.putDelivery(2, engine.StoredDelivery{Seq: 3, QoS: 1, Recorded: true, Share: "s"})
 	w.begun(2, 17)
 	w.putRelease(2, 65535, 1<<62)
-	w.putRetained(1, "topic")
+	w.putRetained(1, "topic", engine.Stamp{Time: 1<<63 - 1, Node: 1<<64 - 1})
 	w.putDelayed(1, 99)
 	w.restart()
 }
@@ -431,7 +454,8 @@ func cleaning(w *world) {
 	w.putSubscription(1, engine.Subscription{Filter: "x"})
 	w.publish(1, 1, 1, 2)
 	w.putMessage(2, text("t", "retained"), false)
-	w.putRetained(2, "t")
+	w.putRetained(2, "t", engine.Stamp{Time: 3})
+	w.clearRetained("u", engine.Stamp{Time: 4})
 	w.commit()
 	payload := string(make([]byte, 200))
 	for i := range uint64(2000) {

@@ -53,8 +53,8 @@ func (s *strand) take(n int) []byte {
 	return some
 }
 
-// mesh is nodes with links between all of them, and one registry.
-type mesh struct {
+// fabric is nodes with links between all of them, and one registry.
+type fabric struct {
 	t      rapid.TB
 	books  *books
 	nodes  []*world
@@ -65,8 +65,8 @@ type mesh struct {
 	engines []*engine.Engine // of the nodes that run
 }
 
-func newMesh(t rapid.TB, size int) *mesh {
-	m := &mesh{t: t, books: newBooks(), ends: map[[2]int]*strand{}, engines: make([]*engine.Engine, size)}
+func newFabric(t rapid.TB, size int) *fabric {
+	m := &fabric{t: t, books: newBooks(), ends: map[[2]int]*strand{}, engines: make([]*engine.Engine, size)}
 	for range size {
 		m.nodes = append(m.nodes, newWorld(t))
 	}
@@ -80,10 +80,10 @@ func newMesh(t rapid.TB, size int) *mesh {
 	return m
 }
 
-// seat is the registry as a node of a mesh sees it.
+// seat is the registry as a node of a fabric sees it.
 type seat struct {
 	desk
-	m *mesh
+	m *fabric
 	e *engine.Engine
 }
 
@@ -127,7 +127,7 @@ func (s seat) CommitMove(ctx context.Context, node string, r engine.MoveCommit) 
 }
 
 // begin lets a node take part.
-func (m *mesh) begin(i int) {
+func (m *fabric) begin(i int) {
 	e := m.nodes[i].e
 	m.mu.Lock()
 	m.engines[i] = e
@@ -136,7 +136,7 @@ func (m *mesh) begin(i int) {
 }
 
 // connect makes the link between two nodes anew.
-func (m *mesh) connect(i, j int) {
+func (m *fabric) connect(i, j int) {
 	m.t.Helper()
 	m.cut(i, j)
 	a, b := m.nodes[i].e, m.nodes[j].e
@@ -161,7 +161,7 @@ func (m *mesh) connect(i, j int) {
 }
 
 // cut ends a link without a word.
-func (m *mesh) cut(i, j int) {
+func (m *fabric) cut(i, j int) {
 	for _, p := range [][2]int{{i, j}, {j, i}} {
 		if s := m.ends[p]; s != nil {
 			delete(m.ends, p)
@@ -172,7 +172,7 @@ func (m *mesh) cut(i, j int) {
 }
 
 // crash crashes a node; its links are made anew by reach.
-func (m *mesh) crash(i, more int) {
+func (m *fabric) crash(i, more int) {
 	m.mu.Lock()
 	m.engines[i] = nil
 	m.mu.Unlock()
@@ -188,7 +188,7 @@ func (m *mesh) crash(i, more int) {
 }
 
 // back lets a node that has crashed take part again.
-func (m *mesh) back(i int) {
+func (m *fabric) back(i int) {
 	m.begin(i)
 	for j := range m.nodes {
 		if j != i && m.engines[j] != nil {
@@ -198,7 +198,7 @@ func (m *mesh) back(i int) {
 }
 
 // carry takes at most n bytes from one node to another.
-func (m *mesh) carry(i, j, n int) bool {
+func (m *fabric) carry(i, j, n int) bool {
 	from, to := m.ends[[2]int{i, j}], m.ends[[2]int{j, i}]
 	if from == nil || to == nil {
 		return false
@@ -215,7 +215,7 @@ func (m *mesh) carry(i, j, n int) bool {
 }
 
 // work carries and commits what there is, once.
-func (m *mesh) work() (moved bool) {
+func (m *fabric) work() (moved bool) {
 	for i, w := range m.nodes {
 		if m.engines[i] == nil {
 			continue
@@ -230,7 +230,7 @@ func (m *mesh) work() (moved bool) {
 }
 
 // settle works until nothing moves.
-func (m *mesh) settle() {
+func (m *fabric) settle() {
 	for range 2000 {
 		if !m.work() {
 			return
@@ -240,7 +240,7 @@ func (m *mesh) settle() {
 }
 
 // until works until something holds.
-func (m *mesh) until(what string, done func() bool) {
+func (m *fabric) until(what string, done func() bool) {
 	m.t.Helper()
 	for end := time.Now().Add(30 * time.Second); !done(); {
 		if !m.work() {
@@ -254,7 +254,7 @@ func (m *mesh) until(what string, done func() bool) {
 
 // roamer is a client that may connect anywhere, with a memory of its own.
 type roamer struct {
-	m    *mesh
+	m    *fabric
 	id   string
 	f    *far
 	code packet.ReasonCode // of the last CONNACK
@@ -269,7 +269,7 @@ type roamer struct {
 	told               packet.ReasonCode // of the last DISCONNECT
 }
 
-func (m *mesh) roamer(id string) *roamer {
+func (m *fabric) roamer(id string) *roamer {
 	return &roamer{m: m, id: id, held: map[uint16]bool{}, open: map[uint16]string{}, released: map[uint16]bool{}}
 }
 
@@ -410,7 +410,7 @@ func (r *roamer) all(p *roamer) {
 }
 
 // atRest checks that no move is left and nothing waits for another node.
-func (m *mesh) atRest() {
+func (m *fabric) atRest() {
 	m.t.Helper()
 	m.until("rest of the moves", func() bool {
 		rest := true
@@ -432,7 +432,7 @@ func (m *mesh) atRest() {
 // A session moves with its subscriptions, what waits, what is on its way to the client, and its QoS 2 identifiers; the old connection is
 // told, and nothing stays behind.
 func TestSessionMoves(t *testing.T) {
-	m := newMesh(t, 3)
+	m := newFabric(t, 3)
 	s, p := m.roamer("s"), m.roamer("p")
 	if !s.enter(0) || !p.enter(2) {
 		t.Fatal("clients were not let in")
@@ -475,7 +475,7 @@ func TestSessionMoves(t *testing.T) {
 // Whatever breaks and crashes while a client goes from node to node, messages of QoS 2 come once and in order, to it and from it.
 func TestMovesUnderFaults(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		m := newMesh(t, 3)
+		m := newFabric(t, 3)
 		r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))
 		s := m.roamer("s")
 		s.enter(0)

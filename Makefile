@@ -41,6 +41,11 @@ fuzz:
 conformance: setup
 	go test -v -count=1 ./conformance/... | grep -v -e '^=== ' -e '^ *--- PASS' -e '^time='
 
+# cluster starts three nodes on this machine to try things out. CLUSTER_FLAGS are those of lacewing ctl dev cluster.
+.PHONY: cluster
+cluster:
+	go run . ctl dev cluster $(CLUSTER_FLAGS)
+
 # soak kills the broker some hundred times, starts it with a million messages, and proves that the suite finds faults.
 soak:
 	conformance/durability/soak.sh

@@ -122,12 +122,14 @@ type starter struct {
 	file    string
 	dataDir string
 	set     []string
+	attend  bool
 }
 
 func (s *starter) flags(c *cobra.Command) {
 	c.Flags().StringVarP(&s.file, "config", "c", "", "configuration file (`FILE` of key = value lines)")
 	c.Flags().StringVarP(&s.dataDir, "data-dir", "d", "", "data directory, the same as --set node.data_dir=`DIR`")
 	c.Flags().StringArrayVarP(&s.set, "set", "s", nil, "set a key, over file and environment: `key=value`")
+	c.Flags().BoolVar(&s.attend, "stop-on-eof", false, "stop in order when standard input ends, for programs that start a node")
 }
 
 func (s *starter) run(*cobra.Command, []string) error {
@@ -142,16 +144,25 @@ func (s *starter) run(*cobra.Command, []string) error {
 	if err != nil {
 		return &node.StartError{What: "configuration refused", Err: err, Code: node.ExitConfig}
 	}
-	return supervise(node.Options{Config: cfg, Load: load, ConfigFile: s.file, Output: s.stdout, Release: version()})
+	ctx := context.Background()
+	if s.attend {
+		var stop context.CancelFunc
+		ctx, stop = context.WithCancel(ctx)
+		go func() {
+			io.Copy(io.Discard, os.Stdin) // an error ends it too
+			stop()
+		}()
+	}
+	return supervise(ctx, node.Options{Config: cfg, Load: load, ConfigFile: s.file, Output: s.stdout, Release: version()})
 }
 
-// supervise runs a node until a signal or a fault ends it. SIGTERM and SIGINT stop in
+// supervise runs a node until ctx, a signal or a fault ends it. SIGTERM and SIGINT stop in
 // order, the second of them at once; SIGHUP reads access rules and certificates again.
-func supervise(o node.Options) error {
+func supervise(ctx context.Context, o node.Options) error {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, os.Interrupt, syscall.SIGHUP)
 	defer signal.Stop(signals)
-	ctx, stop := context.WithCancel(context.Background())
+	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	hup := make(chan struct{}, 1)
 	go func() {

@@ -57,9 +57,15 @@ func (p *process) output() string {
 // launch runs the command with arguments and variables of the environment.
 func launch(t *testing.T, env []string, args ...string) *process {
 	t.Helper()
+	return launchWith(t, nil, env, args...)
+}
+
+// launchWith is launch with a standard input.
+func launchWith(t *testing.T, stdin io.Reader, env []string, args ...string) *process {
+	t.Helper()
 	p := &process{Cmd: exec.Command(os.Args[0], args...), done: make(chan struct{})}
 	p.Env = append(append(os.Environ(), asCommand+"=1"), env...)
-	p.Stdout, p.Stderr = p, &p.stderr
+	p.Stdin, p.Stdout, p.Stderr = stdin, p, &p.stderr
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -95,8 +101,13 @@ func (p *process) wait(t *testing.T) int {
 // say waits until the output matches and returns the first group.
 func (p *process) say(t *testing.T, expr string) string {
 	t.Helper()
+	return p.sayWithin(t, 20*time.Second, expr)
+}
+
+func (p *process) sayWithin(t *testing.T, d time.Duration, expr string) string {
+	t.Helper()
 	re := regexp.MustCompile(expr)
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(d)
 	for {
 		if m := re.FindStringSubmatch(p.output()); m != nil {
 			return m[len(m)-1]

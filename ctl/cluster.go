@@ -67,16 +67,19 @@ func (s *session) clusterStatus(cmd *cobra.Command, _ []string) error {
 			return err
 		}
 	}
-	p := s.printer(cmd, "NODE", "ROLE", "STATE", "ADDRESS", "VERSION", "LEVEL", "DOWN SINCE")
+	p := s.printer(cmd, "NODE", "ROLE", "STATE", "ADDRESS", "VERSION", "LEVEL", "LINK", "DOWN SINCE")
 	for _, m := range st.Members {
-		state, since := "running", ""
+		state, link, since := "running", "", ""
 		if !m.Running {
 			state = "down"
+		}
+		if m.Link != nil {
+			link = string(*m.Link)
 		}
 		if m.DownSince != nil {
 			since = m.DownSince.Local().Format("2006-01-02 15:04:05")
 		}
-		if err := p.row(m, m.Name, m.Role, state, m.Address, m.Version, m.Level, since); err != nil {
+		if err := p.row(m, m.Name, m.Role, state, m.Address, m.Version, m.Level, link, since); err != nil {
 			return err
 		}
 	}

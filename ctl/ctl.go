@@ -73,6 +73,7 @@ is not in --user is taken from the variable LACEWING_PASSWORD.`,
 		s.pluginsCommand(), s.listenersCommand(), s.configsCommand(), s.adminsCommand(), s.mgmtCommand(),
 		s.usersCommand(), s.clientidCommand(), s.bannedCommand(), s.aclCommand(), s.alarmsCommand(),
 		s.logCommand(), s.traceCommand(), s.vmCommand(), s.retainerCommand(), s.storeCommand(), s.backupCommand(), s.restoreCommand(), s.reloadCommand(),
+		s.devCommand(),
 	)
 	return c
 }

@@ -222,7 +222,32 @@ func (c *control) status() (api.ClusterStatus, error) {
 	if c.cluster == nil {
 		return api.ClusterStatus{}, errNoCluster
 	}
-	return c.cluster.Status()
+	s, err := c.cluster.Status()
+	links := c.linkStates()
+	for i, m := range s.Members {
+		if state, known := links[m.Id]; known {
+			s.Members[i].Link = &state
+		} else if m.Id != c.cluster.Self() {
+			s.Members[i].Link = new(api.Down)
+		}
+	}
+	return s, err
+}
+
+// linkStates are those of the links by the identity of the other node.
+func (n *Node) linkStates() map[string]api.ClusterMemberLink {
+	out := map[string]api.ClusterMemberLink{}
+	for _, l := range n.engine.Links() {
+		state := api.Down
+		switch {
+		case l.Up && l.Late:
+			state = api.Late
+		case l.Up:
+			state = api.Up
+		}
+		out[l.Peer] = state
+	}
+	return out
 }
 
 // changed puts into effect what a change of membership has brought, and says how

@@ -2,8 +2,10 @@ package raftstore
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"slices"
 
 	"github.com/hashicorp/go-hclog"
@@ -27,12 +29,14 @@ type sink struct {
 // Accept logs one line.
 func (s sink) Accept(_ string, level hclog.Level, msg string, args ...any) {
 	to := slog.LevelDebug
-	aboutPeer := false
+	aboutPeer, closed := false, false
 	args = slices.Clone(args)
 	for i := 0; i+1 < len(args); i += 2 {
 		switch args[i] {
 		case "error":
 			args[i] = "err"
+			err, is := args[i+1].(error)
+			closed = is && errors.Is(err, net.ErrClosed)
 		case "time", "level", "msg": // the line has these of its own
 			args[i] = "raft_" + args[i].(string)
 		case "peer", "target", "server-id":
@@ -41,6 +45,7 @@ func (s sink) Accept(_ string, level hclog.Level, msg string, args ...any) {
 	}
 	switch {
 	case aboutPeer: // it is down, and that is told elsewhere, once
+	case closed: // by this node, which stops
 	case level >= hclog.Error:
 		to = slog.LevelError
 	case level == hclog.Warn && !s.alone:

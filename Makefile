@@ -41,9 +41,9 @@ fuzz:
 conformance: setup
 	go test -v -count=1 ./conformance/... | grep -v -e '^=== ' -e '^ *--- PASS' -e '^time='
 
-# soak kills the broker some hundred times, starts it with a million messages, and proves that the suite finds faults.
+# soak kills the broker and the nodes of clusters some hundred times, starts it with a million messages, and proves that the suites find faults.
 soak:
-	conformance/durability/soak.sh
+	conformance/soak.sh
 
 # dist builds the release packages into dist/.
 dist:

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 missing=()
 
 # command -> Debian package that brings it
-debian=(mosquitto_pub:mosquitto-clients rpm:rpm dpkg-deb:dpkg systemd-analyze:systemd busybox:busybox-static)
+debian=(mosquitto_pub:mosquitto-clients rpm:rpm dpkg-deb:dpkg systemd-analyze:systemd busybox:busybox-static ip:iproute2 nft:nftables)
 want=()
 for pair in "${debian[@]}"; do
 	command -v "${pair%%:*}" >/dev/null 2>&1 || want+=("${pair##*:}")

@@ -18,6 +18,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/lacewing-mqtt/lacewing/conformance/internal/load"
 )
 
 const (
@@ -116,7 +118,7 @@ var listening = regexp.MustCompile(`listener="([^"]+)" address=(\S+)`)
 
 // ready waits until the process listens and gives the address.
 func (p *process) ready(listener string) (string, error) {
-	for deadline := time.Now().Add(2 * patience); ; {
+	for deadline := time.Now().Add(2 * load.Patience); ; {
 		for _, m := range listening.FindAllStringSubmatch(p.log.String(), -1) {
 			if m[1] == listener {
 				return m[2], nil
@@ -154,7 +156,7 @@ func (b *broker) stop() error {
 	}
 	select {
 	case <-b.process.ended:
-	case <-time.After(2 * patience):
+	case <-time.After(2 * load.Patience):
 		b.kill()
 		return fmt.Errorf("the broker does not stop:\n%s", b.process.log)
 	}
@@ -170,7 +172,7 @@ func (b *broker) get(path string, into any) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), load.Patience)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, "GET", "http://"+address+"/api/v3/"+path, nil)
 	if err != nil {

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/lacewing-mqtt/lacewing/conformance/internal/load"
 )
 
 // command gives the program that is released, or the one that the environment names.
@@ -36,64 +38,64 @@ const hoarder = "hoarder"
 
 // fill has a broker owe it.
 func (h *hoard) fill(address string) error {
-	s, _, err := connect(address, 5, hello{id: hoarder})
+	s, _, err := load.Connect(address, 5, load.Hello{ID: hoarder})
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(s.subscribe("h/#", 1), s.bye()); err != nil {
+	if err := errors.Join(s.Subscribe("h/#", 1), s.Bye()); err != nil {
 		return err
 	}
-	p, _, err := connect(address, 5, hello{id: "filler", clean: true})
+	p, _, err := load.Connect(address, 5, load.Hello{ID: "filler", Clean: true})
 	if err != nil {
 		return err
 	}
 	for i := range h.messages {
-		if err := p.publish("h/queue", compose("queue", i, 400), false); err != nil {
+		if err := p.Publish("h/queue", load.Compose("queue", i, 400), false); err != nil {
 			return err
 		}
 	}
 	for i := range h.retained {
-		if err := p.publish(fmt.Sprintf("r/%d", i), compose("retained", i, 50), true); err != nil {
+		if err := p.Publish(fmt.Sprintf("r/%d", i), load.Compose("retained", i, 50), true); err != nil {
 			return err
 		}
 	}
-	return p.bye()
+	return p.Bye()
 }
 
 // count collects what the broker still has of it, in order and whole; whatever else comes is an error.
 func (h *hoard) count(address string) (messages, retained int, err error) {
-	o, _, err := connect(address, 5, hello{id: "observer", clean: true})
+	o, _, err := load.Connect(address, 5, load.Hello{ID: "observer", Clean: true})
 	if err != nil {
 		return 0, 0, err
 	}
-	defer o.nc.Close()
-	s, present, err := connect(address, 5, hello{id: hoarder})
+	defer o.Close()
+	s, present, err := load.Connect(address, 5, load.Hello{ID: hoarder})
 	if err != nil {
 		return 0, 0, err
 	}
-	defer s.nc.Close()
+	defer s.Close()
 	if !present { // it may be what is lost; the end is found all the same
-		err = s.subscribe("h/#", 1)
+		err = s.Subscribe("h/#", 1)
 	}
-	p, _, err2 := connect(address, 5, hello{id: "filler", clean: true})
-	if err = errors.Join(err, err2, o.write(subscribeBytes(5, 1, "r/#", 0))); err != nil {
+	p, _, err2 := load.Connect(address, 5, load.Hello{ID: "filler", Clean: true})
+	if err = errors.Join(err, err2, o.Write(load.SubscribeBytes(5, 1, "r/#", 0))); err != nil {
 		return 0, 0, err
 	}
-	defer p.nc.Close()
-	if err := p.publish("h/end", compose("end", 0, 0), false); err != nil {
+	defer p.Close()
+	if err := p.Publish("h/end", load.Compose("end", 0, 0), false); err != nil {
 		return 0, 0, err
 	}
 	for next := 0; ; {
-		k, err := s.want(tPublish)
+		k, err := s.Want(load.TypePublish)
 		if err != nil {
 			return 0, 0, err
 		}
-		if err := s.write(ackBytes(tPuback, k.id)); err != nil {
+		if err := s.Write(load.AckBytes(load.TypePuback, k.ID)); err != nil {
 			return 0, 0, err
 		}
-		name, n, ok := parse(k.payload)
+		name, n, ok := load.Parse(k.Payload)
 		if !ok {
-			return 0, 0, fmt.Errorf("a damaged message came: %.60q", k.payload)
+			return 0, 0, fmt.Errorf("a damaged message came: %.60q", k.Payload)
 		}
 		if name == "end" {
 			break
@@ -104,20 +106,20 @@ func (h *hoard) count(address string) (messages, retained int, err error) {
 		next = n + 1
 		messages++
 	}
-	if err := p.publish("r/end", compose("end", 0, 0), false); err != nil { // what the observer had to get is before it
+	if err := p.Publish("r/end", load.Compose("end", 0, 0), false); err != nil { // what the observer had to get is before it
 		return 0, 0, err
 	}
 	for {
-		k, err := o.read()
+		k, err := o.Read()
 		if err != nil {
 			return 0, 0, err
 		}
-		if k.typ != tPublish {
+		if k.Type != load.TypePublish {
 			continue
 		}
-		name, _, ok := parse(k.payload)
+		name, _, ok := load.Parse(k.Payload)
 		if !ok {
-			return 0, 0, fmt.Errorf("a damaged retained message came: %.60q", k.payload)
+			return 0, 0, fmt.Errorf("a damaged retained message came: %.60q", k.Payload)
 		}
 		if name == "end" {
 			return messages, retained, nil

@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/lacewing-mqtt/lacewing/conformance/internal/load"
 )
 
 // points are where the store can be made to end the process, and up to which passage of a process chance may choose.
@@ -22,7 +24,7 @@ var points = []struct {
 // soon.
 func TestFailPoints(t *testing.T) {
 	seed := chance(t)
-	w := newWorld(&broker{program: child(t), data: filepath.Join(t.TempDir(), "data"), settings: map[string]string{"store.segment_size": "64KB"}}, seed, load{})
+	w := newWorld(&broker{program: child(t), data: filepath.Join(t.TempDir(), "data"), settings: map[string]string{"store.segment_size": "64KB"}}, seed, pace{})
 	defer w.close()
 	defer func() { w.kill() }()
 	address, err := w.start()
@@ -58,13 +60,13 @@ func TestFailPoints(t *testing.T) {
 				w.must(t, fmt.Errorf("after %s: %w", point, err))
 			}
 			t.Logf("%s: %v", point, time.Since(begun).Round(time.Millisecond))
-			if w.ledger.verdict() != "" {
+			if w.ledger.Verdict() != "" {
 				t.Log("broken after this")
 				break
 			}
 		}
 	}
-	if w.ledger.verdict() == "" {
+	if w.ledger.Verdict() == "" {
 		w.settle()
 	}
 	enough(t, w, fmt.Sprintf("fail points, %d rounds of %d", rounds, len(points)), 500)
@@ -86,10 +88,10 @@ func (w *world) dieAt(point string) error {
 	}
 	select {
 	case <-w.process.ended:
-	case <-time.After(patience):
+	case <-time.After(load.Patience):
 		return fmt.Errorf("the point was not reached\n%s", w.process.log)
 	}
-	w.place.set("")
+	w.place.Set("")
 	state, _ := w.process.command.ProcessState.Sys().(syscall.WaitStatus)
 	if state.Signal() != syscall.SIGKILL {
 		return fmt.Errorf("%s instead of %s\n%s", w.process.command.ProcessState, os.Kill, w.process.log)

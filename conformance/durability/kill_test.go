@@ -70,7 +70,7 @@ func (w *world) must(t *testing.T, err error) {
 	if err == nil {
 		return
 	}
-	if broken := w.ledger.verdict(); broken != "" {
+	if broken := w.ledger.Verdict(); broken != "" {
 		t.Errorf("BROKEN PROMISES\n%s", broken)
 	}
 	t.Fatal(err)
@@ -80,10 +80,10 @@ func (w *world) must(t *testing.T, err error) {
 func enough(t *testing.T, w *world, what string, least int) {
 	t.Helper()
 	t.Log(w.report(what))
-	if acked, arrived := w.ledger.counts(); acked < least || arrived < least {
+	if acked, arrived := w.ledger.Counts(); acked < least || arrived < least {
 		t.Errorf("%d messages were acknowledged and %d arrived, the run proves nothing with less than %d", acked, arrived, least)
 	}
-	if broken := w.ledger.verdict(); broken != "" {
+	if broken := w.ledger.Verdict(); broken != "" {
 		t.Errorf("BROKEN PROMISES\n%s\nlog of the last process:\n%s", broken, w.process.log)
 	}
 }
@@ -91,7 +91,7 @@ func enough(t *testing.T, w *world, what string, least int) {
 // TestKill ends the broker with kill -9 at instants of chance under load of QoS 1 and 2, over and over.
 func TestKill(t *testing.T) {
 	seed := chance(t)
-	w := newWorld(&broker{program: child(t), data: filepath.Join(t.TempDir(), "data")}, seed, load{})
+	w := newWorld(&broker{program: child(t), data: filepath.Join(t.TempDir(), "data")}, seed, pace{})
 	defer w.close()
 	defer func() { w.kill() }()
 	w.must(t, w.run(*cycles, w.crash))
@@ -140,7 +140,7 @@ func (w *world) run(cycles int, crash func()) error {
 		if err := w.observe(w.address()); err != nil {
 			return err
 		}
-		if w.ledger.verdict() != "" {
+		if w.ledger.Verdict() != "" {
 			return nil // it does not get better
 		}
 	}
@@ -148,12 +148,12 @@ func (w *world) run(cycles int, crash func()) error {
 	if err := w.stop(); err != nil {
 		return err
 	}
-	w.place.set("")
+	w.place.Set("")
 	if _, err := w.again(); err != nil {
 		return err
 	}
 	if err := w.mark(); err != nil { // whatever comes again comes before
-		w.ledger.broken("after a stop in order: %v", err)
+		w.ledger.Broken("after a stop in order: %v", err)
 	}
 	return w.observe(w.address())
 }

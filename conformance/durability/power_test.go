@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/lacewing-mqtt/lacewing/conformance/durability/lossyfs"
+	"github.com/lacewing-mqtt/lacewing/conformance/internal/load"
 )
 
 // platter is a disk that can lose its power, mounted.
@@ -91,7 +92,7 @@ func TestPowerLoss(t *testing.T) {
 	seed := chance(t)
 	disk := newPlatter(t)
 	cycles := max(*cycles/2, 1)
-	w := newWorld(&broker{program: child(t), data: disk.data(), settings: map[string]string{"store.segment_size": "256KB"}}, seed, load{})
+	w := newWorld(&broker{program: child(t), data: disk.data(), settings: map[string]string{"store.segment_size": "256KB"}}, seed, pace{})
 	defer func() { w.kill() }()
 	defer w.close()
 	disk.Fail(lossyfs.Faults{Match: lossyfs.Under("data/store"), SyncTime: 3 * time.Millisecond})
@@ -118,7 +119,7 @@ func TestDiskFaults(t *testing.T) {
 		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
 			seed := chance(t)
 			disk := newPlatter(t)
-			w := newWorld(&broker{program: child(t), data: disk.data(), settings: map[string]string{"store.segment_size": "64KB"}}, seed, load{pause: time.Millisecond})
+			w := newWorld(&broker{program: child(t), data: disk.data(), settings: map[string]string{"store.segment_size": "64KB"}}, seed, pace{pause: time.Millisecond})
 			defer func() { w.kill() }()
 			defer w.close()
 			address, err := w.start()
@@ -150,7 +151,7 @@ func TestDiskFaults(t *testing.T) {
 			_, err = w.again()
 			w.must(t, err)
 			w.must(t, w.observe(w.address()))
-			if w.ledger.verdict() == "" {
+			if w.ledger.Verdict() == "" {
 				w.settle()
 			}
 			enough(t, w, c.name, 400)
@@ -161,45 +162,45 @@ func TestDiskFaults(t *testing.T) {
 // refusing holds the broker to what it promises while its disk fails.
 func (w *world) refusing(t *testing.T) {
 	t.Helper()
-	closes := func() int { _, n := w.publishers[0].answers(); return n }
+	closes := func() int { _, n := w.publishers[0].Answers(); return n }
 	before := closes()
 	eventually(t, "MQTT 3.1.1 is disconnected", func() bool { return closes() > before })
 	eventually(t, "an alarm stands", func() bool { return w.alarmed(t) })
-	acked, _ := w.ledger.counts()
+	acked, _ := w.ledger.Counts()
 
-	c, _, err := connect(w.address(), 5, hello{id: "refused", clean: true})
+	c, _, err := load.Connect(w.address(), 5, load.Hello{ID: "refused", Clean: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.nc.Close()
+	defer c.Close()
 	for i := range uint16(6) {
 		qos := byte(1 + i%2)
-		if err := c.write(publishBytes(5, publication{topic: "m/refused", qos: qos, retain: i > 3, id: 1 + i})); err != nil {
+		if err := c.Write(load.PublishBytes(5, load.Publication{Topic: "m/refused", QoS: qos, Retain: i > 3, ID: 1 + i})); err != nil {
 			t.Fatal(err)
 		}
-		p, err := c.want(map[byte]byte{1: tPuback, 2: tPubrec}[qos])
+		p, err := c.Want(map[byte]byte{1: load.TypePuback, 2: load.TypePubrec}[qos])
 		if err != nil {
 			t.Fatalf("QoS %d: %v", qos, err)
 		}
-		if p.code != codeQuota {
-			t.Errorf("QoS %d: answered with 0x%02x, want 0x%02x", qos, p.code, codeQuota)
+		if p.Code != load.CodeQuota {
+			t.Errorf("QoS %d: answered with 0x%02x, want 0x%02x", qos, p.Code, load.CodeQuota)
 		}
 	}
-	if err := c.subscribe("passing", 0); err != nil {
+	if err := c.Subscribe("passing", 0); err != nil {
 		t.Fatal(err)
 	}
 	for range 100 {
-		if err := c.write(publishBytes(5, publication{topic: "passing"})); err != nil {
+		if err := c.Write(load.PublishBytes(5, load.Publication{Topic: "passing"})); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := c.want(tPublish); err != nil {
+		if _, err := c.Want(load.TypePublish); err != nil {
 			t.Fatalf("QoS 0: %v", err)
 		}
 	}
 	if _, err := w.rows("connections/"); err != nil {
 		t.Errorf("API: %v", err)
 	}
-	if now, _ := w.ledger.counts(); now > acked {
+	if now, _ := w.ledger.Counts(); now > acked {
 		t.Errorf("%d messages were acknowledged while the disk failed", now-acked)
 	}
 }
@@ -222,9 +223,9 @@ func (w *world) alarmed(t *testing.T) bool {
 // eventually polls until f reports true.
 func eventually(t *testing.T, what string, f func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); !f(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(load.Patience); !f(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within %v: %s", patience, what)
+			t.Fatalf("not within %v: %s", load.Patience, what)
 		}
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/lacewing-mqtt/lacewing/conformance/internal/load"
 )
 
 // startLimit is how long a start may take where it is held to a limit: LACEWING_DURABILITY_START_LIMIT is set, the machine is idle.
@@ -34,12 +36,12 @@ func TestStartTime(t *testing.T) {
 	if address, err = b.start(); err != nil {
 		t.Fatal(err)
 	}
-	c, _, err := connect(address, 5, hello{id: "first", clean: true})
+	c, _, err := load.Connect(address, 5, load.Hello{ID: "first", Clean: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	took := time.Since(b.process.begun)
-	c.nc.Close()
+	c.Close()
 	for i := 0; i < sessions; i += max(sessions/200, 1) {
 		if err := collect(address, i); err != nil {
 			t.Errorf("BROKEN PROMISES\n%v", err)
@@ -68,25 +70,25 @@ func settle(address string, sessions int) error {
 		return errors.Join(errs...)
 	}
 	if err := each(sessions, func(_, i int) error {
-		c, _, err := connect(address, 5, hello{id: fmt.Sprintf("away%d", i)})
+		c, _, err := load.Connect(address, 5, load.Hello{ID: fmt.Sprintf("away%d", i)})
 		if err != nil {
 			return err
 		}
-		return errors.Join(c.subscribe(fmt.Sprintf("group/%d", i/perGroup), 1), c.bye())
+		return errors.Join(c.Subscribe(fmt.Sprintf("group/%d", i/perGroup), 1), c.Bye())
 	}); err != nil {
 		return err
 	}
-	links := make([]*link, workers)
+	links := make([]*load.Conn, workers)
 	for w := range links {
 		var err error
-		if links[w], _, err = connect(address, 5, hello{id: fmt.Sprintf("filler%d", w), clean: true}); err != nil {
+		if links[w], _, err = load.Connect(address, 5, load.Hello{ID: fmt.Sprintf("filler%d", w), Clean: true}); err != nil {
 			return err
 		}
-		defer links[w].nc.Close()
+		defer links[w].Close()
 	}
 	return each((sessions+perGroup-1)/perGroup, func(w, i int) error {
 		for n := range perSession {
-			if err := links[w].publish(fmt.Sprintf("group/%d", i), compose("group", n, 100), false); err != nil {
+			if err := links[w].Publish(fmt.Sprintf("group/%d", i), load.Compose("group", n, 100), false); err != nil {
 				return err
 			}
 		}
@@ -96,23 +98,23 @@ func settle(address string, sessions int) error {
 
 // collect checks the queue of one session.
 func collect(address string, i int) error {
-	c, present, err := connect(address, 5, hello{id: fmt.Sprintf("away%d", i)})
+	c, present, err := load.Connect(address, 5, load.Hello{ID: fmt.Sprintf("away%d", i)})
 	if err != nil {
 		return err
 	}
-	defer c.nc.Close()
+	defer c.Close()
 	if !present {
 		return fmt.Errorf("session %d is gone", i)
 	}
 	for n := range perSession {
-		p, err := c.want(tPublish)
+		p, err := c.Want(load.TypePublish)
 		if err != nil {
 			return fmt.Errorf("session %d waits for message %d: %w", i, n, err)
 		}
-		if _, got, ok := parse(p.payload); !ok || got != n {
+		if _, got, ok := load.Parse(p.Payload); !ok || got != n {
 			return fmt.Errorf("session %d: got message %d (whole: %t), want %d", i, got, ok, n)
 		}
-		if err := c.write(ackBytes(tPuback, p.id)); err != nil {
+		if err := c.Write(load.AckBytes(load.TypePuback, p.ID)); err != nil {
 			return err
 		}
 	}

@@ -8,22 +8,24 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/lacewing-mqtt/lacewing/conformance/internal/load"
 )
 
 // world is a broker, the clients that load it, and the ledger of what it owes them.
 type world struct {
 	*broker
-	ledger *ledger
-	place  *place
+	ledger *load.Ledger
+	place  *load.Place
 	random *rand.Rand
 	seed   uint64
 
-	publishers  []*publisher
-	subscribers []*subscriber
-	audiences   []*audience
-	late        []*subscriber // connect at the end only
-	joiner      *subscriber   // subscribes in the middle
-	leaver      *subscriber   // gives its subscription up in the middle
+	publishers  []*load.Publisher
+	subscribers []*load.Subscriber
+	audiences   []*load.Audience
+	late        []*load.Subscriber // connect at the end only
+	joiner      *load.Subscriber   // subscribes in the middle
+	leaver      *load.Subscriber   // gives its subscription up in the middle
 
 	gone    map[string]bool // topics whose retained message was deleted
 	wills   int
@@ -35,8 +37,8 @@ type world struct {
 	drained sync.WaitGroup // publishers
 }
 
-// load says how heavy the clients of a world are. The zero value of each field is as much as the broker takes.
-type load struct {
+// pace says how heavy the clients of a world are. The zero value of each field is as much as the broker takes.
+type pace struct {
 	pause time.Duration // of each publisher between two messages
 }
 
@@ -44,100 +46,100 @@ type load struct {
 const exitData = 5
 
 // newWorld makes the clients. Nothing is connected before open.
-func newWorld(b *broker, seed uint64, how load) *world {
-	w := &world{broker: b, ledger: newLedger(), place: newPlace(), seed: seed, gone: map[string]bool{},
+func newWorld(b *broker, seed uint64, how pace) *world {
+	w := &world{broker: b, ledger: load.NewLedger(), place: load.NewPlace(), seed: seed, gone: map[string]bool{},
 		random: rand.New(rand.NewPCG(seed, 1))}
 	w.ctx, w.cancel = context.WithCancel(context.Background())
 	for i, c := range []struct {
 		v      byte
 		window int
 	}{{4, 8}, {5, 24}, {5, 2}} {
-		p := &publisher{id: fmt.Sprintf("p%d", i+1), v: c.v, window: c.window, pause: how.pause, ledger: w.ledger, place: w.place,
-			random: rand.New(rand.NewPCG(seed, uint64(100+i)))}
-		add := func(topic string, qos byte, k kind, weight int) *source {
+		p := &load.Publisher{ID: fmt.Sprintf("p%d", i+1), Version: c.v, Window: c.window, Pause: how.pause, Ledger: w.ledger, Place: w.place,
+			Random: rand.New(rand.NewPCG(seed, uint64(100+i)))}
+		add := func(topic string, qos byte, k load.Kind, weight int) *load.Source {
 			topic += fmt.Sprintf("/q%d", qos)
-			s := w.ledger.stream(strings.ReplaceAll(topic, "/", "-"), topic, qos, k)
-			p.sources = append(p.sources, source{stream: s, weight: weight})
-			return &p.sources[len(p.sources)-1]
+			s := w.ledger.Stream(strings.ReplaceAll(topic, "/", "-"), topic, qos, k)
+			p.Sources = append(p.Sources, load.Source{Stream: s, Weight: weight})
+			return &p.Sources[len(p.Sources)-1]
 		}
 		for qos := byte(1); qos <= 2; qos++ {
-			add("t/"+p.id+"/a", qos, ordinary, 30)
-			add("t/"+p.id+"/b", qos, ordinary, 10)
-			add("s/"+p.id, qos, ordinary, 8)
-			add("r/"+p.id+"/x", qos, kept, 3)
-			add("r/"+p.id+"/y", qos, kept, 2)
-			d := add("d/"+p.id, qos, later, 1)
-			d.delay = time.Duration(1+i%2) * time.Second
-			d.topic = fmt.Sprintf("$delayed/%d/%s", 1+i%2, d.stream.topic)
+			add("t/"+p.ID+"/a", qos, load.Ordinary, 30)
+			add("t/"+p.ID+"/b", qos, load.Ordinary, 10)
+			add("s/"+p.ID, qos, load.Ordinary, 8)
+			add("r/"+p.ID+"/x", qos, load.Kept, 3)
+			add("r/"+p.ID+"/y", qos, load.Kept, 2)
+			d := add("d/"+p.ID, qos, load.Later, 1)
+			d.Delay = time.Duration(1+i%2) * time.Second
+			d.Topic = fmt.Sprintf("$delayed/%d/%s", 1+i%2, d.Stream.Topic)
 		}
 		w.publishers = append(w.publishers, p)
 	}
 	w.subscriber("live1", 4, 1, "t/")
 	w.subscriber("live2", 5, 2, "t/")
-	w.subscriber("narrow", 5, 2, "t/p3/").window = 2
-	w.subscriber("lazy", 5, 2, "t/p2/").batch = 8
-	w.subscriber("lazy1", 4, 1, "t/p1/").batch = 5
-	w.subscriber("unsteady", 5, 2, "t/").patience = 97
+	w.subscriber("narrow", 5, 2, "t/p3/").Window = 2
+	w.subscriber("lazy", 5, 2, "t/p2/").Batch = 8
+	w.subscriber("lazy1", 4, 1, "t/p1/").Batch = 5
+	w.subscriber("unsteady", 5, 2, "t/").Patience = 97
 	w.subscriber("kept", 4, 2, "r/")
 	w.subscriber("delayed", 5, 2, "d/")
 	w.subscriber("wills", 4, 2, "w/")
-	w.late = []*subscriber{w.subscriber("late1", 5, 1, "t/p3/"), w.subscriber("late2", 4, 2, "t/p3/"), w.subscriber("late3", 5, 2, "d/")}
+	w.late = []*load.Subscriber{w.subscriber("late1", 5, 1, "t/p3/"), w.subscriber("late2", 4, 2, "t/p3/"), w.subscriber("late3", 5, 2, "d/")}
 	w.joiner, w.leaver = w.subscriber("joiner", 5, 2, "t/"), w.subscriber("leaver", 4, 1, "t/p2/")
 
-	group := newAudience("group", true)
-	x := &interest{prefix: "s/", qos: 2}
-	group.filters = []*interest{x}
+	group := load.NewAudience("group", true)
+	x := &load.Interest{Prefix: "s/", QoS: 2}
+	group.Filters = []*load.Interest{x}
 	w.audiences = append(w.audiences, group)
 	for _, id := range []string{"member1", "member2"} {
 		s := w.subscriber(id, 5, 2, "")
-		s.audience = group
-		s.filters = append(s.filters, &filter{name: "$share/g/s/#", interest: x})
+		s.Audience = group
+		s.Filters = append(s.Filters, &load.Filter{Name: "$share/g/s/#", Interest: x})
 	}
 	return w
 }
 
 // subscriber makes a subscriber to everything that begins with prefix, and to the markers. "" is for members of a group.
-func (w *world) subscriber(id string, v, qos byte, prefix string) *subscriber {
-	s := &subscriber{id: id, v: v, audience: newAudience(id, false), ledger: w.ledger, place: w.place}
-	s.filters = []*filter{{name: "m/#", interest: &interest{prefix: "m/", qos: qos}}}
+func (w *world) subscriber(id string, v, qos byte, prefix string) *load.Subscriber {
+	s := &load.Subscriber{ID: id, Version: v, Audience: load.NewAudience(id, false), Ledger: w.ledger, Place: w.place}
+	s.Filters = []*load.Filter{{Name: "m/#", Interest: &load.Interest{Prefix: "m/", QoS: qos}}}
 	if prefix != "" {
-		x := &interest{prefix: prefix, qos: qos}
-		s.audience.filters = []*interest{x}
-		s.filters = append(s.filters, &filter{name: prefix + "#", interest: x})
-		w.audiences = append(w.audiences, s.audience)
+		x := &load.Interest{Prefix: prefix, QoS: qos}
+		s.Audience.Filters = []*load.Interest{x}
+		s.Filters = append(s.Filters, &load.Filter{Name: prefix + "#", Interest: x})
+		w.audiences = append(w.audiences, s.Audience)
 	}
-	s.prepare()
+	s.Prepare()
 	w.subscribers = append(w.subscribers, s)
 	return s
 }
 
 // open lets the clients in: subscribers first, and the publishers once all of those have their SUBACK.
 func (w *world) open(address string) error {
-	w.place.set(address)
-	ctx, cancel := context.WithTimeout(w.ctx, patience)
+	w.place.Set(address)
+	ctx, cancel := context.WithTimeout(w.ctx, load.Patience)
 	defer cancel()
 	for _, s := range w.subscribers {
 		if s != w.joiner {
-			s.come()
+			s.Come()
 		}
-		w.tasks.Go(func() { s.run(w.ctx) })
+		w.tasks.Go(func() { s.Run(w.ctx) })
 	}
 	for _, s := range w.subscribers {
 		if s == w.joiner {
 			continue
 		}
-		if err := s.settled(ctx); err != nil {
+		if err := s.Settled(ctx); err != nil {
 			return err
 		}
 	}
 	for _, s := range w.late {
-		s.go_()
+		s.Go()
 	}
 	for _, p := range w.publishers {
 		w.drained.Add(1)
 		w.tasks.Go(func() {
 			defer w.drained.Done()
-			p.run(w.ctx)
+			p.Run(w.ctx)
 		})
 	}
 	return nil
@@ -151,7 +153,7 @@ func (w *world) close() {
 
 // crash ends the process as kill -9 does.
 func (w *world) crash() {
-	w.place.set("")
+	w.place.Set("")
 	w.kill()
 }
 
@@ -160,26 +162,24 @@ func (w *world) again(env ...string) (time.Duration, error) {
 	address, err := w.start(env...)
 	if err != nil {
 		if errors.Is(err, errEnded) && w.process.command.ProcessState.ExitCode() == exitData {
-			w.ledger.broken("the broker does not start any more")
+			w.ledger.Broken("the broker does not start any more")
 		}
 		return 0, err
 	}
-	w.place.set(address)
+	w.place.Set(address)
 	return time.Since(w.process.begun), nil
 }
 
 // address is where the broker listens.
 func (w *world) address() string {
-	w.place.mu.Lock()
-	defer w.place.mu.Unlock()
-	return w.place.address
+	return w.place.Address()
 }
 
 // acked waits until so many more messages are acknowledged, or the process has ended, or nothing was acknowledged for too long.
 func (w *world) acked(more int) error {
-	first, _ := w.ledger.counts()
+	first, _ := w.ledger.Counts()
 	for {
-		now, grown := w.ledger.progress()
+		now, grown := w.ledger.Progress()
 		if now >= first+more {
 			return nil
 		}
@@ -187,34 +187,34 @@ func (w *world) acked(more int) error {
 		case <-grown:
 		case <-w.process.ended:
 			return fmt.Errorf("%w: %s\n%s", errEnded, w.process.command.ProcessState, w.process.log)
-		case <-time.After(patience):
-			return fmt.Errorf("nothing was acknowledged for %v, %d of %d were\n%s", patience, now-first, more, w.process.log)
+		case <-time.After(load.Patience):
+			return fmt.Errorf("nothing was acknowledged for %v, %d of %d were\n%s", load.Patience, now-first, more, w.process.log)
 		}
 	}
 }
 
 // changes does what happens in the middle of a run: somebody subscribes, somebody gives a subscription up.
 func (w *world) changes() error {
-	ctx, cancel := context.WithTimeout(w.ctx, patience)
+	ctx, cancel := context.WithTimeout(w.ctx, load.Patience)
 	defer cancel()
-	w.joiner.come()
-	w.leaver.abandon(w.leaver.filters[1])
-	return errors.Join(w.joiner.settled(ctx), w.leaver.settled(ctx))
+	w.joiner.Come()
+	w.leaver.Abandon(w.leaver.Filters[1])
+	return errors.Join(w.joiner.Settled(ctx), w.leaver.Settled(ctx))
 }
 
 // episode does what takes a client of its own and has to be remembered over the next kill: a retained message that is deleted, and
 // a will whose client is gone.
 func (w *world) episode() error {
 	address := w.address()
-	c, _, err := connect(address, 5, hello{id: "episode", clean: true})
+	c, _, err := load.Connect(address, 5, load.Hello{ID: "episode", Clean: true})
 	if err != nil {
 		return err
 	}
-	defer c.nc.Close()
+	defer c.Close()
 	w.wills++
 	topic := fmt.Sprintf("x/%d", w.wills)
 	for _, payload := range []string{"kept", ""} {
-		if err := c.publish(topic, []byte(payload), true); err != nil {
+		if err := c.Publish(topic, []byte(payload), true); err != nil {
 			return err
 		}
 	}
@@ -223,18 +223,18 @@ func (w *world) episode() error {
 	// The will of a client that is gone before the kill: known to be so by the API, and kept because what comes after it is.
 	id := fmt.Sprintf("dying%d", w.wills)
 	topic = "w/" + id
-	s := w.ledger.stream(id, topic, 2, will)
+	s := w.ledger.Stream(id, topic, 2, load.Will)
 	const delay = time.Second
-	n, payload := w.ledger.send(s, 20, time.Now().Add(delay))
-	d, _, err := connect(address, 5, hello{id: id, will: &publication{topic: topic, payload: payload, qos: 2}, willDelay: uint32(delay / time.Second)})
+	n, payload := w.ledger.Send(s, 20, time.Now().Add(delay))
+	d, _, err := load.Connect(address, 5, load.Hello{ID: id, Will: &load.Publication{Topic: topic, Payload: payload, QoS: 2}, WillDelay: uint32(delay / time.Second)})
 	if err != nil {
 		return err
 	}
 	if w.wills%2 == 0 { // the others die with the broker
-		if err := d.drop(); err != nil {
+		if err := d.Drop(); err != nil {
 			return err
 		}
-		for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(load.Patience); ; time.Sleep(time.Millisecond) {
 			rows, err := w.rows("connections/" + id)
 			if err != nil {
 				return err
@@ -247,34 +247,34 @@ func (w *world) episode() error {
 			}
 		}
 	} else {
-		context.AfterFunc(w.ctx, func() { d.nc.Close() })
+		context.AfterFunc(w.ctx, func() { d.Close() })
 	}
-	if err := c.publish("m/after", nil, false); err != nil { // durable sessions want it
+	if err := c.Publish("m/after", nil, false); err != nil { // durable sessions want it
 		return err
 	}
-	w.ledger.ack(s, n, false)
+	w.ledger.Ack(s, n, false)
 	return nil
 }
 
 // catchUp lets those who come late have what waits for them, so that the broker can forget it, and go again.
 func (w *world) catchUp() error {
 	for _, s := range w.late {
-		s.come()
+		s.Come()
 	}
 	err := w.mark()
 	for _, s := range w.late {
-		s.go_()
+		s.Go()
 	}
 	return err
 }
 
 // observe looks at the retained messages as a new subscriber sees them.
-func (w *world) observe(address string) error { return observe(w.ledger, address, "r/", w.gone) }
+func (w *world) observe(address string) error { return load.Observe(w.ledger, address, "r/", w.gone) }
 
 // settle ends the load, lets everybody have what is for them and writes down what has not come. The broker must run.
 func (w *world) settle() {
 	for _, p := range w.publishers {
-		p.drain()
+		p.Drain()
 	}
 	done := make(chan struct{})
 	go func() {
@@ -283,31 +283,31 @@ func (w *world) settle() {
 	}()
 	select {
 	case <-done:
-	case <-time.After(patience):
-		w.ledger.broken("publications are not acknowledged after the last start")
+	case <-time.After(load.Patience):
+		w.ledger.Broken("publications are not acknowledged after the last start")
 	}
 	for _, s := range append(w.late, w.joiner) {
-		s.come()
+		s.Come()
 	}
 	if err := w.mark(); err != nil {
-		w.ledger.broken("%v", err)
+		w.ledger.Broken("%v", err)
 	}
 	for _, a := range w.audiences {
 		// What has been sent before the marker has come now. Shared messages have no order, and delayed ones and wills their time.
 		limit := time.Now()
 		switch {
-		case a.shared:
+		case a.Shared:
 			limit = limit.Add(5 * time.Second)
-		case a.filters[0].prefix == "d/" || a.filters[0].prefix == "w/":
-			limit = w.ledger.lastDue().Add(5 * time.Second)
+		case a.Filters[0].Prefix == "d/" || a.Filters[0].Prefix == "w/":
+			limit = w.ledger.LastDue().Add(5 * time.Second)
 		}
 		for {
-			texts, count := w.ledger.missing(a, 5)
+			texts, count := w.ledger.Missing(a, 5)
 			if count == 0 {
 				break
 			}
-			if time.Now().After(limit) && w.ledger.lastDue().Before(time.Now()) {
-				w.ledger.broken("%s: %d messages that were acknowledged are lost: %s", a.name, count, strings.Join(texts, ", "))
+			if time.Now().After(limit) && w.ledger.LastDue().Before(time.Now()) {
+				w.ledger.Broken("%s: %d messages that were acknowledged are lost: %s", a.Name, count, strings.Join(texts, ", "))
 				break
 			}
 			time.Sleep(5 * time.Millisecond)
@@ -317,31 +317,31 @@ func (w *world) settle() {
 
 // mark publishes a message to everybody and waits until all have it.
 func (w *world) mark() error {
-	ctx, cancel := context.WithTimeout(w.ctx, patience)
+	ctx, cancel := context.WithTimeout(w.ctx, load.Patience)
 	defer cancel()
-	address, err := w.place.wait(ctx)
+	address, err := w.place.Wait(ctx)
 	if err != nil {
 		return err
 	}
-	c, _, err := connect(address, 5, hello{id: "marker", clean: true})
+	c, _, err := load.Connect(address, 5, load.Hello{ID: "marker", Clean: true})
 	if err != nil {
 		return err
 	}
-	defer c.nc.Close()
+	defer c.Close()
 	w.markers++
 	marker := fmt.Sprint(w.markers)
-	if err := c.publish("m/"+marker, nil, false); err != nil {
+	if err := c.Publish("m/"+marker, nil, false); err != nil {
 		return err
 	}
 	var errs []error
 	for _, s := range w.subscribers {
-		errs = append(errs, s.marked(ctx, marker))
+		errs = append(errs, s.Marked(ctx, marker))
 	}
 	return errors.Join(errs...)
 }
 
 // report is the last line of a run.
 func (w *world) report(what string) string {
-	acked, arrived := w.ledger.counts()
+	acked, arrived := w.ledger.Counts()
 	return fmt.Sprintf("%s: seed %d, %d messages acknowledged, %d arrivals checked", what, w.seed, acked, arrived)
 }

@@ -399,6 +399,8 @@ func everyField(w *world) {
 	w.putSession(1<<40, engine.StoredSession{
 		ClientID: "client", Username: "user", HasUsername: true, CleanStart: true, Zone: "zone", CreatedAt: -1, Expiry: 0xFFFFFFFF,
 		ExpireAt: 1 << 60, Connected: true, Seq: 12, WillAt: 5, Begun: 11, Fence: engine.Fence{Epoch: 3, Count: 1 << 40},
+		Arrival:   &engine.StoredArrival{From: "a", Token: "t", Fence: engine.Fence{Epoch: 1, Count: 2}, Nodes: []string{"a", "b"}, Self: 1, Base: 9, Sure: true, Marked: 3, Done: 1},
+		Departure: &engine.StoredDeparture{To: "a", Token: "u", Nodes: []string{"a", "b"}, Self: 1, Was: 4, Passed: 2},
 		Will: &engine.StoredWill{Message: will, Delay: 0xFFFFFFFF, Author: &engine.ClientInfo{
 			ClientID: "client", Username: "user", HasUsername: true, CleanStart: true, Peer: netip.MustParseAddrPort("127.0.0.1:5"),
 			Local: netip.MustParseAddrPort("[fe80::1%lo]:6"), ProtoName: "MQTT", ProtoVer: packet.V5, KeepAlive: 60, ConnectedAt: at,

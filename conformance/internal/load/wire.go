@@ -1,4 +1,4 @@
-package durability
+package load
 
 import (
 	"bufio"
@@ -10,20 +10,20 @@ import (
 
 // The packet types.
 const (
-	tConnect = iota + 1
-	tConnack
-	tPublish
-	tPuback
-	tPubrec
-	tPubrel
-	tPubcomp
-	tSubscribe
-	tSuback
-	tUnsubscribe
-	tUnsuback
-	tPingreq
-	tPingresp
-	tDisconnect
+	TypeConnect = iota + 1
+	TypeConnack
+	TypePublish
+	TypePuback
+	TypePubrec
+	TypePubrel
+	TypePubcomp
+	TypeSubscribe
+	TypeSuback
+	TypeUnsubscribe
+	TypeUnsuback
+	TypePingreq
+	TypePingresp
+	TypeDisconnect
 )
 
 // Properties of 5.0 that the clients send.
@@ -35,40 +35,40 @@ const (
 
 // Reason codes of 5.0 that the suite asks for.
 const (
-	codeQuota    = 0x97 // quota exceeded
+	CodeQuota    = 0x97 // quota exceeded
 	codeNotFound = 0x92 // packet identifier not found
 )
 
-// packet is what came from the broker.
-type packet struct {
-	typ     byte
-	dup     bool
-	retain  bool
-	qos     byte
-	id      uint16
-	topic   string
-	payload []byte
-	session bool   // CONNACK: session present
-	code    byte   // of CONNACK, acknowledgements and DISCONNECT; 0 before 5.0
-	codes   []byte // of SUBACK and UNSUBACK
+// Packet is what came from the broker.
+type Packet struct {
+	Type    byte
+	Dup     bool
+	Retain  bool
+	QoS     byte
+	ID      uint16
+	Topic   string
+	Payload []byte
+	Session bool   // CONNACK: session present
+	Code    byte   // of CONNACK, acknowledgements and DISCONNECT; 0 before 5.0
+	Codes   []byte // of SUBACK and UNSUBACK
 }
 
-// publication is a PUBLISH of a client.
-type publication struct {
-	topic       string
-	payload     []byte
-	qos         byte
-	retain, dup bool
-	id          uint16
+// Publication is a PUBLISH of a client.
+type Publication struct {
+	Topic       string
+	Payload     []byte
+	QoS         byte
+	Retain, Dup bool
+	ID          uint16
 }
 
-// hello is a CONNECT. Without clean, a session of 5.0 has an expiry of an hour.
-type hello struct {
-	id        string
-	clean     bool
-	window    uint16 // receive maximum; 0: not told
-	will      *publication
-	willDelay uint32 // seconds
+// Hello is a CONNECT. Without clean, a session of 5.0 has an expiry of an hour.
+type Hello struct {
+	ID        string
+	Clean     bool
+	Window    uint16 // receive maximum; 0: not told
+	Will      *Publication
+	WillDelay uint32 // seconds
 }
 
 func appendText[T string | []byte](b []byte, s T) []byte {
@@ -94,68 +94,68 @@ func properties(b []byte, v byte, p []byte) []byte {
 	return append(appendVarint(b, len(p)), p...)
 }
 
-func connectBytes(v byte, h hello) []byte {
+func connectBytes(v byte, h Hello) []byte {
 	b := appendText(nil, "MQTT")
 	var flags byte
-	if h.clean {
+	if h.Clean {
 		flags = 2
 	}
-	if h.will != nil {
-		flags |= 4 | h.will.qos<<3
+	if h.Will != nil {
+		flags |= 4 | h.Will.QoS<<3
 	}
 	b = append(b, v, flags, 0, 0) // no keep alive: the suite ends connections itself
 	var p []byte
-	if !h.clean {
+	if !h.Clean {
 		p = binary.BigEndian.AppendUint32(append(p, pSessionExpiry), 3600)
 	}
-	if h.window > 0 {
-		p = binary.BigEndian.AppendUint16(append(p, pReceiveMaximum), h.window)
+	if h.Window > 0 {
+		p = binary.BigEndian.AppendUint16(append(p, pReceiveMaximum), h.Window)
 	}
-	b = appendText(properties(b, v, p), h.id)
-	if h.will != nil {
-		b = properties(b, v, binary.BigEndian.AppendUint32([]byte{pWillDelay}, h.willDelay))
-		b = appendText(appendText(b, h.will.topic), h.will.payload)
+	b = appendText(properties(b, v, p), h.ID)
+	if h.Will != nil {
+		b = properties(b, v, binary.BigEndian.AppendUint32([]byte{pWillDelay}, h.WillDelay))
+		b = appendText(appendText(b, h.Will.Topic), h.Will.Payload)
 	}
-	return frame(tConnect<<4, b)
+	return frame(TypeConnect<<4, b)
 }
 
-func publishBytes(v byte, m publication) []byte {
-	head := byte(tPublish<<4) | m.qos<<1
-	if m.retain {
+func PublishBytes(v byte, m Publication) []byte {
+	head := byte(TypePublish<<4) | m.QoS<<1
+	if m.Retain {
 		head |= 1
 	}
-	if m.dup {
+	if m.Dup {
 		head |= 8
 	}
-	b := appendText(nil, m.topic)
-	if m.qos > 0 {
-		b = binary.BigEndian.AppendUint16(b, m.id)
+	b := appendText(nil, m.Topic)
+	if m.QoS > 0 {
+		b = binary.BigEndian.AppendUint16(b, m.ID)
 	}
-	return frame(head, append(properties(b, v, nil), m.payload...))
+	return frame(head, append(properties(b, v, nil), m.Payload...))
 }
 
-func ackBytes(typ byte, id uint16) []byte {
+func AckBytes(typ byte, id uint16) []byte {
 	head := typ << 4
-	if typ == tPubrel {
+	if typ == TypePubrel {
 		head |= 2
 	}
 	return frame(head, binary.BigEndian.AppendUint16(nil, id))
 }
 
-func subscribeBytes(v byte, id uint16, filter string, qos byte) []byte {
+func SubscribeBytes(v byte, id uint16, filter string, qos byte) []byte {
 	b := properties(binary.BigEndian.AppendUint16(nil, id), v, nil)
-	return frame(tSubscribe<<4|2, append(appendText(b, filter), qos))
+	return frame(TypeSubscribe<<4|2, append(appendText(b, filter), qos))
 }
 
 func unsubscribeBytes(v byte, id uint16, filter string) []byte {
 	b := properties(binary.BigEndian.AppendUint16(nil, id), v, nil)
-	return frame(tUnsubscribe<<4|2, appendText(b, filter))
+	return frame(TypeUnsubscribe<<4|2, appendText(b, filter))
 }
 
 var errMalformed = errors.New("malformed packet")
 
 // readPacket reads one packet of the broker.
-func readPacket(r *bufio.Reader, v byte) (*packet, error) {
+func readPacket(r *bufio.Reader, v byte) (*Packet, error) {
 	head, err := r.ReadByte()
 	if err != nil {
 		return nil, err
@@ -210,31 +210,31 @@ func (r *body) skip(v byte) {
 	r.b = r.b[k+int(n):]
 }
 
-func decode(head byte, b []byte, v byte) (*packet, bool) {
-	p, r := &packet{typ: head >> 4}, &body{b: b}
-	switch p.typ {
-	case tConnack:
-		p.session = r.u8() == 1
-		p.code = r.u8()
-	case tPublish:
-		p.dup, p.qos, p.retain = head&8 != 0, head>>1&3, head&1 != 0
-		p.topic = string(r.take(int(r.u16())))
-		if p.qos > 0 {
-			p.id = r.u16()
+func decode(head byte, b []byte, v byte) (*Packet, bool) {
+	p, r := &Packet{Type: head >> 4}, &body{b: b}
+	switch p.Type {
+	case TypeConnack:
+		p.Session = r.u8() == 1
+		p.Code = r.u8()
+	case TypePublish:
+		p.Dup, p.QoS, p.Retain = head&8 != 0, head>>1&3, head&1 != 0
+		p.Topic = string(r.take(int(r.u16())))
+		if p.QoS > 0 {
+			p.ID = r.u16()
 		}
 		r.skip(v)
-		p.payload = r.b
-	case tPuback, tPubrec, tPubrel, tPubcomp:
-		if p.id = r.u16(); len(r.b) > 0 {
-			p.code = r.u8()
+		p.Payload = r.b
+	case TypePuback, TypePubrec, TypePubrel, TypePubcomp:
+		if p.ID = r.u16(); len(r.b) > 0 {
+			p.Code = r.u8()
 		}
-	case tSuback, tUnsuback:
-		p.id = r.u16()
+	case TypeSuback, TypeUnsuback:
+		p.ID = r.u16()
 		r.skip(v)
-		p.codes = r.b
-	case tDisconnect:
+		p.Codes = r.b
+	case TypeDisconnect:
 		if len(r.b) > 0 {
-			p.code = r.u8()
+			p.Code = r.u8()
 		}
 	}
 	return p, !r.bad

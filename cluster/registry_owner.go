@@ -399,7 +399,13 @@ func (r *Registry) turnShard(old, v *homeView, n int, sh *homeShard, left map[st
 		case up:
 			delete(sh.entries, id)
 		default:
-			move = append(move, HomeReport{Kind: Lost, ClientID: id, Fence: e.fence, Home: home.node, Since: home.since, Boot: home.boot})
+			p := HomeReport{Kind: Lost, ClientID: id, Fence: e.fence, Home: home.node, Since: home.since, Boot: home.boot}
+			// With its will, in one report: the owner could not tell a will that follows from one that it has published.
+			if w := sh.wills[id]; w != nil && w.home == e.home && w.at > r.now().UnixNano() {
+				p.Presence = engine.Presence{Will: &w.w, WillAt: w.at}
+				delete(sh.wills, id)
+			}
+			move = append(move, p)
 			delete(sh.entries, id)
 		}
 	}

@@ -41,13 +41,12 @@ fuzz:
 conformance: setup
 	go test -v -count=1 ./conformance/... | grep -v -e '^=== ' -e '^ *--- PASS' -e '^time='
 
-# soak kills the broker and the nodes of clusters some hundred times, starts it with a million messages, and proves that the suites find faults.
 # cluster starts three nodes on this machine to try things out. CLUSTER_FLAGS are those of lacewing ctl dev cluster.
 .PHONY: cluster
 cluster:
 	go run . ctl dev cluster $(CLUSTER_FLAGS)
 
-# soak kills the broker some hundred times, starts it with a million messages, and proves that the suite finds faults.
+# soak kills the broker and the nodes of clusters some hundred times, starts it with a million messages, and proves that the suites find faults.
 soak:
 	conformance/soak.sh
 

@@ -225,8 +225,12 @@ func TestLinkToNodeThatIsAway(t *testing.T) {
 	if c.nodes[2], err = tryStart(t, c.settings[2]); err != nil {
 		t.Fatal(err)
 	}
-	s = connect(t, c.nodes[2], "s", durable)
 	c.linked(0, 1, 2)
+	within(t, 30*time.Second, "the node lets its client in again", func() bool {
+		var err error
+		s, err = dial(t, c.nodes[2], "s", durable)
+		return err == nil
+	})
 	seen := map[string]int{}
 	for range n {
 		select {

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,7 +16,6 @@ import (
 
 	"github.com/lacewing-mqtt/lacewing/engine"
 	"github.com/lacewing-mqtt/lacewing/engine/packet"
-	"github.com/lacewing-mqtt/lacewing/engine/store"
 )
 
 // strand is one end of a link whose engine may write from any goroutine.
@@ -472,6 +472,54 @@ func TestSessionMoves(t *testing.T) {
 	}
 }
 
+// What a node sends straight to the new home waits there for what it had sent by way of the old one, however late that comes.
+func TestMoveKeepsOrder(t *testing.T) {
+	m := newFabric(t, 3)
+	s, p := m.roamer("s"), m.roamer("p")
+	if !s.enter(0) || !p.enter(2) {
+		t.Fatal("clients were not let in")
+	}
+	s.f.say(sub("from/p", 2))
+	m.settle()
+	// But for the link from the publisher's node to the old home everything goes on.
+	cut := false // the mark has gone straight to the new home
+	work := func() (moved bool) {
+		for i, w := range m.nodes {
+			moved = w.m.Staged() > w.m.Committed() || moved
+			w.commit()
+			straight := m.ends[[2]int{2, 1}]
+			straight.mu.Lock()
+			cut = cut || bytes.Contains(straight.out, []byte("$cut/"))
+			straight.mu.Unlock()
+			for j := range m.nodes {
+				moved = (i != 2 || j != 0) && m.carry(i, j, 1<<20) || moved
+			}
+		}
+		s.work()
+		p.work()
+		return moved
+	}
+	for range 3 {
+		p.publish()
+	}
+	s.ask(1)
+	until(t, "CONNACK", func() bool { work(); return s.connacked })
+	if s.code != packet.Success || !s.present {
+		t.Fatalf("code %v, session present %v at the other node", s.code, s.present)
+	}
+	until(t, "cut", func() bool { work(); return cut })
+	for range 3 {
+		p.publish()
+	}
+	until(t, "messages at the new home", func() bool { return !work() && m.nodes[2].e.Links()[1].Queue == 0 })
+	if len(s.got) != 0 {
+		t.Fatalf("%q came, and what was sent before has not", s.got)
+	}
+	m.until("6 messages", func() bool { s.work(); p.work(); return len(s.got) >= 6 })
+	s.all(p)
+	m.atRest()
+}
+
 // Whatever breaks and crashes while a client goes from node to node, messages of QoS 2 come once and in order, to it and from it.
 func TestMovesUnderFaults(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -513,7 +561,7 @@ func TestMovesUnderFaults(t *testing.T) {
 			case k < 38:
 				i := r.IntN(3)
 				m.connect(i, (i+1)%3)
-			case k == 38 && faults:
+			case k == 38:
 				i := r.IntN(3)
 				m.crash(i, r.IntN(4))
 				m.back(i)
@@ -553,8 +601,6 @@ func TestMovesUnderFaults(t *testing.T) {
 	})
 }
 
-const faults = true
-
 func countOf(at map[*roamer]int, node int) (n int) {
 	for _, i := range at {
 		if i == node {
@@ -563,5 +609,3 @@ func countOf(at map[*roamer]int, node int) (n int) {
 	}
 	return n
 }
-
-var _ = store.NewMemory

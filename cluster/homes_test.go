@@ -26,8 +26,17 @@ type guest struct {
 	ends chan packet.ReasonCode // the reason of DISCONNECT, or Success when the connection just ends
 }
 
-// visit connects a client once.
+// visit connects a client once, and reads on until the connection ends.
 func (b *box) visit(id string, change ...func(*packet.Connect)) (*guest, error) {
+	g, err := b.knock(id, change...)
+	if err == nil {
+		go g.read()
+	}
+	return g, err
+}
+
+// knock connects a client once.
+func (b *box) knock(id string, change ...func(*packet.Connect)) (*guest, error) {
 	conn, err := net.DialTimeout("tcp", b.mqtt, 5*time.Second)
 	if err != nil {
 		return nil, err
@@ -59,7 +68,6 @@ func (b *box) visit(id string, change ...func(*packet.Connect)) (*guest, error) 
 	if err != nil {
 		return g, errors.Join(err, conn.Close())
 	}
-	go g.read()
 	return g, nil
 }
 

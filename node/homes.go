@@ -80,6 +80,7 @@ func (n *Node) homesFigures() []impl.Figure {
 		return nil
 	}
 	s := n.registry.Stats()
+	arriving, remnants := n.engine.Moves()
 	gauge := func(name, help string, v int64) impl.Figure {
 		return impl.Figure{Name: "lacewing_registry_" + name, Help: help, Value: float64(v)}
 	}
@@ -108,6 +109,8 @@ func (n *Node) homesFigures() []impl.Figure {
 		counter("pulled", "Clients taken over from other nodes after a change of owners.", s.Pulled),
 		counter("overflows", "Outboxes given up for a new look at everything.", s.Overflows),
 		counter("failed_calls", "Calls to other registries that failed.", s.FailedCalls),
+		gauge("sessions_arriving", "Sessions that have moved here while messages still come by way of their old node.", int64(arriving)),
+		gauge("sessions_leaving", "Sessions that have moved away while messages for them still come by way of here.", int64(remnants)),
 		counter("homes_lost", "Clients that got a new session because their node was down.", n.engine.LostHomes()),
 	}
 }

@@ -92,6 +92,11 @@ bench:
 bench-durable:
 	go run ./tools/durable $(BENCH_FLAGS)
 
+# bench-cluster measures what being several nodes costs: detection, election, forwarding, joining, memory, pages. BENCH_FLAGS are those of tools/clusterbench.
+.PHONY: bench-cluster
+bench-cluster:
+	go run ./tools/clusterbench $(BENCH_FLAGS)
+
 # bench-peers measures brokers that run already, round by round: PEERS="name=host:port:pid ...". BENCH_FLAGS are those of
 # tools/mqload/sidebyside.sh: rounds, seconds, scenarios.
 bench-peers:

@@ -83,13 +83,14 @@ type Cluster struct {
 	ready    atomic.Bool // see Ready
 
 	mu      sync.Mutex
-	raft    *layer               // guarded by mu: of the present run of raft
-	hints   map[string]string    // guarded by mu: identity to address, as nodes said themselves
-	peers   map[string]*peer     // guarded by mu: the other members by identity
-	note    string               // guarded by mu: what discovery waits for
-	roll    string               // guarded by mu: see PeerState.Roll
-	outcast time.Time            // guarded by mu: since when members say that this node is none; zero when it is one
-	lease   lease                // guarded by mu: see marks.go
+	raft    *layer            // guarded by mu: of the present run of raft
+	hints   map[string]string // guarded by mu: identity to address, as nodes said themselves
+	peers   map[string]*peer  // guarded by mu: the other members by identity
+	note    string            // guarded by mu: what discovery waits for
+	roll    string            // guarded by mu: see PeerState.Roll
+	outcast time.Time         // guarded by mu: since when members say that this node is none; zero when it is one
+	lease   lease             // guarded by mu: see marks.go
+	started time.Time
 	orphans map[string]time.Time // of the leader's round: rows of the book without a member
 
 	changing   sync.Mutex // held while this node changes its own membership or, leading, that of others
@@ -116,8 +117,8 @@ func Listen(o Options) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Cluster{o: o, log: o.Logger, hints: map[string]string{}, peers: map[string]*peer{}, orphans: map[string]time.Time{}, boot: rand.Text()}
-	c.lease.until = time.Now()
+	c := &Cluster{o: o, log: o.Logger, hints: map[string]string{}, peers: map[string]*peer{}, orphans: map[string]time.Time{}, boot: rand.Text(), started: time.Now()}
+	c.lease.until = c.started
 	c.ctx, c.stop = context.WithCancel(context.Background())
 	c.address = advertised(socket.Addr(), o.Node)
 	c.mux = newMux(socket, o.TLS, o.Cookie, c.report)

@@ -43,11 +43,14 @@ func (c *Cluster) Leased(epoch uint64) bool {
 	return epoch >= c.lease.epoch && time.Now().Before(c.lease.until)
 }
 
-// Alone reports whether the node has been without a majority for longer than a change of the leader takes.
+// formTime is what the nodes of a cluster that start together are given to find each other: their clients wait for it.
+const formTime = 10 * time.Second
+
+// Alone reports whether the node has been without a majority for longer than a change of the leader takes, or the start of a cluster.
 func (c *Cluster) Alone() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return time.Since(c.lease.until) > downAfter*c.o.Beat
+	return time.Since(c.lease.until) > downAfter*c.o.Beat && time.Since(c.started) > formTime
 }
 
 // MarksHold reports whether there are other members, and marks that they go by.

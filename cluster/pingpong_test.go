@@ -105,7 +105,10 @@ func TestPingPong(t *testing.T) {
 	}
 	w.Close()
 
-	const backlog, more = 10_000, 3_000
+	backlog, more := 10_000, 3_000
+	if testing.Short() {
+		backlog, more = 2000, 600
+	}
 	publish := func(b *box, name string, n int) {
 		c := f.enter(b, name, nil)
 		window := make(chan struct{}, 100)

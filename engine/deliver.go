@@ -71,7 +71,7 @@ func (s *Session) accept(b *Batch, k *cast, sl slot, z *Zone) bool {
 	c := s.conn.Load()
 	d := s.kept.Load()
 	mv := s.moving.Load()
-	if mv != nil && mv.out != nil {
+	if mv != nil && mv.out != nil && (sl.qos == 0 || mv.in == nil || !mv.in.blocked()) {
 		return s.relay(b, mv.out, k, sl, directQueued)
 	}
 	if d != nil && sl.qos > 0 {

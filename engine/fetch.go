@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/lacewing-mqtt/lacewing/engine/packet"
@@ -46,7 +47,7 @@ func (e *Engine) BeginMove(ctx context.Context, r MoveRequest) (st MoveState, er
 	if err := e.disconnectFor(ctx, s, r.End); err != nil || r.End {
 		return st, err
 	}
-	if err := s.awaitUnblocked(ctx); err != nil {
+	if err := s.awaitUnblocked(ctx, r.To); err != nil {
 		return st, err
 	}
 	s.subMu.Lock()
@@ -106,14 +107,14 @@ func pause(ctx context.Context) error {
 	}
 }
 
-// awaitUnblocked waits until nothing of s waits for the old home of a move before.
-func (s *Session) awaitUnblocked(ctx context.Context) error {
+// awaitUnblocked waits until nothing of s waits for the old home of a move before, and the node that it is to go to has made its cut for that.
+func (s *Session) awaitUnblocked(ctx context.Context, to string) error {
 	ctx, cancel := context.WithTimeout(ctx, moveWait)
 	defer cancel()
 	for {
 		s.mu.Lock()
 		mv := s.moving.Load()
-		waits := mv != nil && mv.in != nil && mv.in.blocked()
+		waits := mv != nil && mv.in != nil && (mv.in.blocked() || !mv.in.cutBy(to))
 		s.mu.Unlock()
 		if !waits {
 			return nil
@@ -122,6 +123,12 @@ func (s *Session) awaitUnblocked(ctx context.Context) error {
 			return fmt.Errorf("%w: its last move is not over", errMove)
 		}
 	}
+}
+
+// cutBy reports whether a node has made its cut, or need not.
+func (a *arrival) cutBy(node string) bool {
+	bit := a.named(node)
+	return a.marked.Load()&bit == bit
 }
 
 // movedTo gives the node that a client's session has moved to, as far as this one knows.
@@ -168,7 +175,9 @@ func (e *Engine) CommitMove(ctx context.Context, r MoveCommit) (res MoveResult, 
 	e.moves.mu.Unlock()
 	if s != nil { // it was done before
 		if mv := s.moving.Load(); mv != nil && mv.out != nil {
-			res = MoveResult{Done: true, Except: without(r.Nodes, mv.out.nodes)}
+			s.mu.Lock()
+			res = MoveResult{Done: true, Except: mv.in.uncut(r.Nodes)}
+			s.mu.Unlock()
 		}
 		return res, e.await(ctx, du.store.Staged())
 	}
@@ -197,11 +206,11 @@ func (e *Engine) CommitMove(ctx context.Context, r MoveCommit) (res MoveResult, 
 	return res, e.await(ctx, at)
 }
 
-// without gives what is in a and not in b.
-func without(a, b []string) (out []string) {
-	for _, x := range a {
-		if !slices.Contains(b, x) {
-			out = append(out, x)
+// uncut gives those of nodes that have still to make their cut for a.
+func (a *arrival) uncut(nodes []string) (out []string) {
+	for _, n := range nodes {
+		if a != nil && !a.cutBy(n) {
+			out = append(out, n)
 		}
 	}
 	return out
@@ -223,21 +232,20 @@ func (s *Session) depart(b *Batch, r MoveCommit, link *Session, self string) (re
 		return res, 0
 	}
 	mv := s.moving.Load()
-	if s.conn.Load() != nil || mv != nil && (mv.out != nil || !mv.in.sure.Load() || mv.in.blocked()) {
+	if s.conn.Load() != nil || mv != nil && (mv.out != nil || !mv.in.sure.Load() || mv.in.blocked() || !mv.in.cutBy(r.To)) {
 		return res, 0
 	}
 	next := &moving{}
+	out := &departure{to: r.To, token: r.Token, was: old.number, link: link}
+	out.nodes = r.Nodes
+	out.self, _ = slices.BinarySearch(out.nodes, self)
 	if mv != nil {
 		next.in = mv.in
-		for i, n := range mv.in.nodes {
-			if mv.in.marked.Load()&mv.in.done.Load()>>i&1 == 0 {
-				res.Except = append(res.Except, n)
-			}
-		}
+		res.Except = mv.in.uncut(r.Nodes)
 	}
-	out := &departure{to: r.To, token: r.Token, was: old.number, link: link}
-	out.nodes = without(r.Nodes, res.Except)
-	out.self, _ = slices.BinarySearch(out.nodes, self)
+	for _, n := range res.Except {
+		out.later |= out.named(n)
+	}
 	out.passed.Store(out.bit(""))
 	next.out = out
 	s.moving.Store(next)
@@ -257,23 +265,14 @@ func (s *Session) depart(b *Batch, r MoveCommit, link *Session, self string) (re
 		from = k.seq
 	}
 	s.passAll(b, out)
+	s.report(b, next)
 	k := b.word()
-	s.passLocked(b, out, k, direct{kind: directDone, name: self})
-	k.closePublication(b, nil, 0)
-	k.end()
-	k = b.word()
 	link.accept(b, k, slot{m: k.shared(), qos: 2, at: b.now, group: wordGroup(markPrefix + out.token)}, link.policy())
 	k.closePublication(b, nil, 0)
 	k.end()
 	at = b.stage(store.EndSession(old.number))
 	d.last = at
-	if k := link.kept.Load(); k != nil { // none of it goes out before all of it is kept
-		for i := range k.barriers {
-			if k.barriers[i].seq > from {
-				k.barriers[i].at = at
-			}
-		}
-	}
+	link.holdBack(from, at) // none of it goes out before all of it is kept
 	link.mu.Unlock()
 	old.dropBarriers()
 
@@ -296,21 +295,7 @@ func (s *Session) depart(b *Batch, r MoveCommit, link *Session, self string) (re
 func (s *Session) passAll(b *Batch, out *departure) {
 	du := &b.e.durable
 	give := func(p *slot, kind byte) {
-		var k *cast
-		if p.m == nil {
-			k = b.word()
-		} else {
-			k = &b.cast
-			k.begin(b, &p.m.Message, !p.m.uncounted())
-			k.sh = p.m.hold()
-			k.stored = p.seq != 0
-		}
-		d := out.direct(p, kind)
-		s.passLocked(b, out, k, d)
-		if p.m == nil {
-			k.closePublication(b, nil, 0)
-		}
-		k.end()
+		s.give(b, out, p, kind)
 		if p.seq != 0 {
 			du.live.Add(-sizeDelivery)
 			if p.m != nil {
@@ -340,6 +325,24 @@ func (s *Session) passAll(b *Batch, out *departure) {
 		s.alarmed = false
 		b.events = append(b.events, event{kind: evQueueAlarm, s: s})
 	}
+}
+
+// give passes one delivery on. s.mu and that of the link are held.
+func (s *Session) give(b *Batch, out *departure, p *slot, kind byte) {
+	var k *cast
+	if p.m == nil {
+		k = b.word()
+	} else {
+		k = &b.cast
+		k.begin(b, &p.m.Message, !p.m.uncounted())
+		k.sh = p.m.hold()
+		k.stored = p.seq != 0
+	}
+	s.passLocked(b, out, k, out.direct(p, kind))
+	if p.m == nil {
+		k.closePublication(b, nil, 0)
+	}
+	k.end()
 }
 
 // stayBehind takes back the subscriptions of a remnant that need not wait for cuts: messages for share groups go to one node only, and
@@ -523,7 +526,8 @@ func (e *Engine) awaitRoutes(ctx context.Context, node string, version uint64) e
 	}
 }
 
-// resolved makes s the session of its client: the old home has given it up. except are nodes whose messages came here all the time.
+// resolved makes s the session of its client: the old home has given it up. except are nodes whose cut of
+// the move before has to come first.
 func (e *Engine) resolved(s *Session, except []string) {
 	mv := s.moving.Load()
 	if mv == nil || mv.in == nil || mv.in.sure.Load() {
@@ -540,8 +544,9 @@ func (e *Engine) resolved(s *Session, except []string) {
 	for _, n := range except {
 		bits |= in.named(n)
 	}
-	in.done.Store(in.done.Load() | bits)
-	in.marked.Store(in.marked.Load() | bits | in.bit(""))
+	in.later.Store(bits &^ in.ready)
+	in.marked.Store(in.marked.Load() | in.bit(""))
+	in.heard = b.now
 	in.sure.Store(true)
 	s.fence = in.fence
 	s.putSession(b)
@@ -672,7 +677,7 @@ func (m *moving) records() (a *StoredArrival, d *StoredDeparture) {
 	if in := m.in; in != nil {
 		a = &StoredArrival{
 			From: in.from, Token: in.token, Fence: in.fence, Nodes: in.nodes, Self: in.self, Base: in.base, Sure: in.sure.Load(),
-			Marked: in.marked.Load(), Done: in.done.Load(),
+			Marked: in.marked.Load(), Done: in.done.Load(), Later: in.later.Load(),
 		}
 	}
 	if out := m.out; out != nil {
@@ -697,10 +702,14 @@ func restoredMove(x *StoredSession) *moving {
 		m.in.sure.Store(a.Sure)
 		m.in.marked.Store(a.Marked)
 		m.in.done.Store(a.Done)
+		m.in.later.Store(a.Later)
 	}
 	if d := x.Departure; d != nil {
 		m.out = &departure{origins: origins{d.Nodes, d.Self}, to: d.To, token: d.Token, was: d.Was}
 		m.out.passed.Store(d.Passed)
+		if m.out.said = d.Passed; m.in != nil { // it may not have been said
+			m.out.said, m.out.later = 0, m.out.all()
+		}
 	}
 	return m
 }
@@ -711,7 +720,15 @@ func (e *Engine) resumeMoves(b *Batch) {
 		mv := s.moving.Load()
 		if mv.out.link = e.linkSessionOf(mv.out.to); mv.out.link == nil {
 			e.endRemnant(b, s)
+			continue
 		}
+		e.registry.mu.RLock()
+		s.mu.Lock()
+		s.forgetGiven(b, mv)
+		s.unblock(b)
+		s.tell(b)
+		s.mu.Unlock()
+		e.registry.mu.RUnlock()
 	}
 	e.moves.mu.Lock()
 	var list []*Session
@@ -728,6 +745,35 @@ func (e *Engine) resumeMoves(b *Batch) {
 	}
 	if len(list) > 0 {
 		e.moves.on.Store(true)
+	}
+}
+
+// forgetGiven ends what the restored remnant s had passed on when the process ended, and had not ended. s.mu is held.
+func (s *Session) forgetGiven(b *Batch, mv *moving) {
+	if mv.in == nil || mv.in.behind.n == 0 {
+		return
+	}
+	given := map[*shared]bool{}
+	note := func(p *slot) {
+		if p.m != nil && p.group != nil && strings.HasPrefix(p.group.word, directPrefix+mv.out.token+"/") {
+			given[p.m] = true
+		}
+	}
+	link := mv.out.link
+	link.mu.Lock()
+	for i := range link.window.n {
+		note(link.window.at(i))
+	}
+	link.queue.each(note)
+	link.mu.Unlock()
+	for range mv.in.behind.n {
+		sl := mv.in.behind.pop()
+		if !given[sl.m] {
+			mv.in.behind.push(sl)
+			continue
+		}
+		s.endDelivery(b, sl.seq, sl.m)
+		sl.m.release()
 	}
 }
 

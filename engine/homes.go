@@ -85,6 +85,7 @@ type MoveCommit struct {
 type MoveResult struct {
 	Done bool // the session is at To, for good
 	Gone bool // there is no such session, or it is somebody else's
-	// Except are nodes of which To takes messages from the beginning: the session was still waiting for them from a move before.
+	// Except are nodes that have not made their cut for the move that brought the session here: To asks them for the next once it hears that
+	// they have.
 	Except []string
 }

@@ -89,11 +89,14 @@ type arrival struct {
 	sure    atomic.Bool   // the old home has given it up
 	marked  atomic.Uint64 // nodes whose messages come straight from now on; changed with Session.mu held
 	done    atomic.Uint64 // nodes of which nothing comes by way of the old home any more; likewise
+	later   atomic.Uint64 // nodes whose cut of the move before has to come first; likewise
 
 	// Guarded by Session.mu.
+	ready  uint64 // nodes of which that has been heard
+	heard  int64  // when something came by way of the old home last; 0: not in this process
 	low    uint64 // number of what has come by way of the old home last
 	behind ring   // messages that came straight, and wait for those by way of the old home
-	free   bool   // the old home is away: nothing waits for it
+	free   bool   // the old home is away, or says nothing: nothing waits for it
 
 	resolving atomic.Bool // somebody asks the old home
 
@@ -117,16 +120,24 @@ type departure struct {
 	was    uint64        // number of the session in the store before it left
 	passed atomic.Uint64 // nodes that send nothing more by way of here; changed with Session.mu held
 	link   *Session      // of the node to
+
+	// Guarded by Session.mu: what the new home was told.
+	said  uint64 // nodes of which nothing more comes by way of here
+	later uint64 // nodes of which it has still to hear that the cut of the move before is made
 }
 
 // takes reports whether a message of that node, "" for this one, is the session's business here.
 func (m *moving) takes(peer string) bool {
-	if m.out != nil {
-		bit := m.out.bit(peer)
-		return bit != 0 && m.out.passed.Load()&bit == 0
+	if in := m.in; in != nil {
+		if bit := in.bit(peer); bit != 0 && in.marked.Load()&bit == 0 {
+			return false
+		}
 	}
-	bit := m.in.bit(peer)
-	return bit == 0 || m.in.marked.Load()&bit != 0
+	if out := m.out; out != nil {
+		bit := out.bit(peer)
+		return bit != 0 && out.passed.Load()&bit == 0
+	}
+	return true
 }
 
 // What crosses a link for a move stands where the name of a share group does.
@@ -144,6 +155,7 @@ const (
 	directSent   = 's' // it went out: the client may have it
 	directComp   = 'c' // PUBREC came, PUBREL goes out
 	directDone   = 'd' // nothing more comes of a node
+	directReady  = 'r' // a node has made the cut of the move before
 )
 
 // direct is what a message to an arriving session says besides the message.
@@ -154,7 +166,7 @@ type direct struct {
 	qos   packet.QoS
 	flags uint8    // slotRetain
 	ids   []uint32 // subscription identifiers
-	name  string   // of the shared subscription; of a node, for directDone
+	name  string   // of the shared subscription; of a node, for directDone and directReady
 }
 
 func (d *direct) String() string {
@@ -198,7 +210,7 @@ func parseDirect(text string) (d direct, ok bool) {
 	switch d.kind {
 	case directSent, directComp:
 		ok = seq != 0
-	case directQueued, directDone:
+	case directQueued, directDone, directReady:
 	default:
 		ok = false
 	}
@@ -301,7 +313,7 @@ func (c *Conn) handleWord(b *Batch, p *packet.Publish, m *Message) Next {
 	}
 	k.closePublication(b, publisher, p.PacketID)
 	k.end()
-	if s != nil && d.kind == directDone {
+	if s != nil && (d.kind == directDone || d.kind == directReady) {
 		e.arrived(b, s)
 	}
 	c.acknowledge(b, p, packet.Success, nil)
@@ -331,9 +343,15 @@ func (s *Session) arrive(b *Batch, k *cast, d *direct, group *shareGroup) {
 	if s.dead || mv == nil || mv.in == nil {
 		return
 	}
-	if d.kind == directDone {
-		mv.in.done.Store(mv.in.done.Load() | mv.in.named(d.name))
+	mv.in.heard = b.now
+	if bit := mv.in.named(d.name); d.kind == directDone || d.kind == directReady {
+		if d.kind == directDone {
+			mv.in.done.Store(mv.in.done.Load() | bit)
+		}
+		mv.in.ready |= bit
+		mv.in.later.Store(mv.in.later.Load() &^ bit)
 		s.putSession(b)
+		b.e.moves.asking.Store(true)
 		return
 	}
 	if mv.out != nil {
@@ -468,6 +486,10 @@ func (s *Session) unblock(b *Batch) {
 	if mv == nil || mv.in == nil || mv.in.blocked() {
 		return
 	}
+	if mv.out != nil {
+		s.giveBehind(b, mv)
+		return
+	}
 	z := s.policy()
 	for mv.in.behind.n > 0 {
 		sl := mv.in.behind.pop()
@@ -484,6 +506,74 @@ func (s *Session) unblock(b *Batch) {
 	}
 }
 
+// giveBehind passes on what has waited behind at a remnant. s.mu is held.
+func (s *Session) giveBehind(b *Batch, mv *moving) {
+	link := mv.out.link
+	link.mu.Lock()
+	defer link.mu.Unlock()
+	from := uint64(0)
+	if k := link.kept.Load(); k != nil {
+		from = k.seq
+	}
+	for mv.in.behind.n > 0 {
+		sl := mv.in.behind.pop()
+		s.give(b, mv.out, &sl, directQueued)
+		s.endDelivery(b, sl.seq, sl.m)
+		sl.m.release()
+	}
+	mv.in.behind.trim()
+	if d := s.kept.Load(); d != nil {
+		link.holdBack(from, d.last)
+	}
+}
+
+// holdBack keeps deliveries of s with greater numbers than from until that position is committed. s.mu is held.
+func (s *Session) holdBack(from uint64, at Position) {
+	if k := s.kept.Load(); k != nil {
+		for i := range k.barriers {
+			if k.barriers[i].seq > from {
+				k.barriers[i].at = at
+			}
+		}
+	}
+}
+
+// report tells the new home of a remnant what it may go by: of which nodes nothing more comes by way of here, and which have made the cut
+// of the move before. s.mu and that of the link are held.
+func (s *Session) report(b *Batch, mv *moving) {
+	in, out := mv.in, mv.out
+	say := func(kind byte, node string) {
+		k := b.word()
+		s.passLocked(b, out, k, direct{kind: kind, name: node})
+		k.closePublication(b, nil, 0)
+		k.end()
+	}
+	for i, node := range out.nodes {
+		bit, before := uint64(1)<<i, uint64(0)
+		if in != nil {
+			before = in.named(node)
+		}
+		switch {
+		case out.said&bit != 0:
+		case out.passed.Load()&bit != 0 && (in == nil || in.done.Load()&before == before && in.behind.n == 0):
+			out.said |= bit
+			say(directDone, node)
+		case out.later&bit != 0 && (in == nil || in.marked.Load()&before == before):
+			out.later &^= bit
+			say(directReady, node)
+		}
+	}
+}
+
+// tell is report where the link is not locked. s.mu is held.
+func (s *Session) tell(b *Batch) {
+	if mv := s.moving.Load(); mv != nil && mv.out != nil && mv.out.link != nil && !s.dead {
+		mv.out.link.mu.Lock()
+		s.report(b, mv)
+		mv.out.link.mu.Unlock()
+	}
+}
+
 // arrived goes on with s after something has changed of its arrival.
 func (e *Engine) arrived(b *Batch, s *Session) {
 	e.registry.mu.RLock()
@@ -491,6 +581,7 @@ func (e *Engine) arrived(b *Batch, s *Session) {
 	mv := s.moving.Load()
 	over := !s.dead && mv != nil && mv.in != nil && mv.in.complete()
 	s.unblock(b)
+	s.tell(b)
 	if over {
 		var next *moving
 		if mv.out != nil {
@@ -508,7 +599,7 @@ func (e *Engine) arrived(b *Batch, s *Session) {
 	delete(e.moves.arriving, mv.in.token)
 	e.moves.mu.Unlock()
 	if mv.out != nil {
-		e.passed(b, s, mv.out, 0, "")
+		e.passed(b, s, mv.out, 0)
 	}
 }
 
@@ -530,14 +621,14 @@ func (e *Engine) marked(b *Batch, token, peer string) {
 	}
 	if out != nil {
 		if mv := out.moving.Load(); mv != nil && mv.out != nil {
-			e.passed(b, out, mv.out, mv.out.named(peer), peer)
+			e.passed(b, out, mv.out, mv.out.named(peer))
 		}
 	}
 }
 
-// passed notes that a node, whose bit is given, sends nothing more by way of the remnant s, says so to the new home, and ends s when that
-// holds of all. It may come again.
-func (e *Engine) passed(b *Batch, s *Session, out *departure, bit uint64, node string) {
+// passed notes that a node, whose bit is given, sends nothing more by way of the remnant s, says so to the new home once nothing of that node
+// is on its way here either, and ends s when that holds of all. It may come again.
+func (e *Engine) passed(b *Batch, s *Session, out *departure, bit uint64) {
 	e.registry.mu.RLock()
 	s.mu.Lock()
 	if s.dead {
@@ -545,13 +636,8 @@ func (e *Engine) passed(b *Batch, s *Session, out *departure, bit uint64, node s
 		e.registry.mu.RUnlock()
 		return
 	}
-	if bit != 0 { // the word first: a crash between the two repeats it
-		k := b.word()
-		s.pass(b, out, k, direct{kind: directDone, name: node})
-		k.closePublication(b, nil, 0)
-		k.end()
-		out.passed.Store(out.passed.Load() | bit)
-	}
+	out.passed.Store(out.passed.Load() | bit)
+	s.tell(b) // before the record: a crash between the two repeats it
 	over := out.passed.Load() == out.all() && s.moving.Load().in == nil
 	if !over {
 		s.putSession(b)
@@ -582,6 +668,13 @@ func (e *Engine) endRemnant(b *Batch, s *Session) {
 	s.subMu.Unlock()
 	s.mu.Lock()
 	if !s.dead {
+		if mv != nil && mv.in != nil {
+			for mv.in.behind.n > 0 {
+				sl := mv.in.behind.pop()
+				s.endDelivery(b, sl.seq, sl.m)
+				sl.m.release()
+			}
+		}
 		s.dead = true
 		s.letGo(b)
 	}
@@ -650,7 +743,7 @@ func (e *Engine) askCuts(b *Batch) {
 		var names []string
 		for _, a := range list {
 			bit := a.named(c.link.peer)
-			if bit == 0 || c.link.peer == a.from || a.marked.Load()&bit != 0 || a.asked&bit != 0 {
+			if bit == 0 || c.link.peer == a.from || (a.marked.Load()|a.later.Load()|a.asked)&bit != 0 {
 				continue
 			}
 			if known[i] < a.version {
@@ -685,6 +778,10 @@ func (e *Engine) forgetAsked(peer string) {
 // homeAway is how long the old home of a session is away until what comes straight does not wait for it any more.
 const homeAway = int64(3 * time.Second)
 
+// homeSilent is how long nothing comes by way of the old home until what comes straight does not wait for it any more: a home before it may
+// be away.
+const homeSilent = int64(10 * time.Second)
+
 // tickMoves asks for cuts, and gives up waiting for old homes that are away. e.stepping is held.
 func (e *Engine) tickMoves(now int64) {
 	m := &e.moves
@@ -713,19 +810,22 @@ func (e *Engine) tickMoves(now int64) {
 			continue
 		}
 		unsure = unsure || !mv.in.sure.Load()
-		switch {
-		case up[mv.in.from]:
+		if up[mv.in.from] {
 			mv.in.lost = 0
-		case mv.in.lost == 0:
+		} else if mv.in.lost == 0 {
 			mv.in.lost = now
-		case now-mv.in.lost >= homeAway:
-			s.mu.Lock()
-			if !mv.in.free {
-				mv.in.free = true
-				s.unblock(b)
-			}
-			s.mu.Unlock()
 		}
+		e.registry.mu.RLock()
+		s.mu.Lock()
+		if !mv.in.blocked() || mv.in.heard == 0 {
+			mv.in.heard = now
+		} else if mv.in.lost != 0 && now-mv.in.lost >= homeAway || now-mv.in.heard >= homeSilent {
+			mv.in.free = true
+			s.unblock(b)
+			s.tell(b)
+		}
+		s.mu.Unlock()
+		e.registry.mu.RUnlock()
 	}
 	e.askCuts(b)
 	if unsure && e.home() != nil && now-m.looked >= int64(time.Second) && m.looking.CompareAndSwap(false, true) {
@@ -767,8 +867,11 @@ func (e *Engine) nodeGone(b *Batch, peer string) {
 		s.mu.Lock()
 		if mv := s.moving.Load(); mv != nil && mv.in != nil && !s.dead {
 			bit := mv.in.named(peer)
+			mv.in.later.Store(mv.in.later.Load() &^ bit)
 			if mv.in.from == peer { // nothing more comes from there
 				mv.in.done.Store(mv.in.all())
+				mv.in.later.Store(0)
+				m.asking.Store(true)
 			}
 			mv.in.marked.Store(mv.in.marked.Load() | bit)
 			mv.in.done.Store(mv.in.done.Load() | bit)
@@ -785,7 +888,7 @@ func (e *Engine) nodeGone(b *Batch, peer string) {
 		case mv.out.to == peer:
 			e.endRemnant(b, s)
 		case mv.out.named(peer) != 0:
-			e.passed(b, s, mv.out, mv.out.named(peer), peer)
+			e.passed(b, s, mv.out, mv.out.named(peer))
 		}
 	}
 }

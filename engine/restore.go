@@ -241,7 +241,7 @@ func (r *restoring) delivery(s *Session, d *kept, x *StoredDelivery, maybe int, 
 	m := r.message(x.Body)
 	sl.m = m.hold()
 	r.e.durable.hold(m)
-	if mv := s.moving.Load(); mv != nil && mv.in != nil && x.Seq > mv.in.base && mv.in.blocked() {
+	if mv := s.moving.Load(); mv != nil && mv.in != nil && x.Seq > mv.in.base && (mv.out != nil || mv.in.blocked()) {
 		sl.state = slotQueued
 		mv.in.behind.push(sl)
 		return maybe

@@ -148,6 +148,7 @@ type StoredArrival struct {
 	Base         uint64   // deliveries that were begun at the old home have no greater numbers
 	Sure         bool     // the old home has given it up
 	Marked, Done uint64   // of Nodes, as bits: those whose messages come straight, and those of which nothing more comes by the old home
+	Later        uint64   // of Nodes, as bits: those whose cut of the move before has to come first
 }
 
 // StoredDeparture is the move of a session to another node.

@@ -17,7 +17,7 @@ func everyRecord() [][]byte {
 	return [][]byte{
 		appendSession(nil, 1, &engine.StoredSession{
 			ClientID: "c", Username: "u", HasUsername: true, Zone: "z", Expiry: 7, Fence: engine.Fence{Epoch: 300, Count: 1}, Seq: 300, Begun: 200,
-			Arrival:   &engine.StoredArrival{From: "a", Token: "t", Fence: engine.Fence{Epoch: 1, Count: 2}, Nodes: []string{"a", "b"}, Self: 1, Base: 9, Sure: true, Marked: 3, Done: 1},
+			Arrival:   &engine.StoredArrival{From: "a", Token: "t", Fence: engine.Fence{Epoch: 1, Count: 2}, Nodes: []string{"a", "b"}, Self: 1, Base: 9, Sure: true, Marked: 1, Done: 1, Later: 2},
 			Departure: &engine.StoredDeparture{To: "a", Token: "u", Nodes: []string{"a", "b"}, Self: 1, Was: 4, Passed: 2},
 			Will:      &engine.StoredWill{Message: m, Delay: 5, Author: &engine.ClientInfo{ClientID: "c", KeepAlive: 60, ProtoVer: 5}},
 		}),

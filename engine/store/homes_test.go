@@ -17,10 +17,16 @@ type books struct {
 	mu    sync.Mutex
 	count uint64
 	rows  map[string]entry
-	held  map[string]chan struct{} // claims that are not settled
-	lost  map[string]bool          // nodes
+	held  map[string]claimed // claims that are not settled
+	lost  map[string]bool    // nodes
 	fail  error
 	zero  bool
+}
+
+// claimed is a claim; done is closed at its end.
+type claimed struct {
+	f    engine.Fence
+	done chan struct{}
 }
 
 // entry is the home of a client.
@@ -31,7 +37,7 @@ type entry struct {
 }
 
 func newBooks() *books {
-	return &books{rows: map[string]entry{}, held: map[string]chan struct{}{}, lost: map[string]bool{}}
+	return &books{rows: map[string]entry{}, held: map[string]claimed{}, lost: map[string]bool{}}
 }
 
 // desk is the registry as a node sees it.
@@ -43,13 +49,13 @@ type desk struct {
 func (d desk) Claim(ctx context.Context, id string, durable bool) (engine.Claim, error) {
 	for {
 		d.mu.Lock()
-		held := d.held[id]
-		if held == nil {
+		held, ok := d.held[id]
+		if !ok {
 			break
 		}
 		d.mu.Unlock()
 		select {
-		case <-held:
+		case <-held.done:
 		case <-ctx.Done():
 			return engine.Claim{}, ctx.Err()
 		}
@@ -58,9 +64,9 @@ func (d desk) Claim(ctx context.Context, id string, durable bool) (engine.Claim,
 	if d.fail != nil || d.zero {
 		return engine.Claim{}, d.fail
 	}
-	d.held[id] = make(chan struct{})
 	d.count++
 	c := engine.Claim{Fence: engine.Fence{Epoch: 1, Count: d.count}}
+	d.held[id] = claimed{c.Fence, make(chan struct{})}
 	if r, ok := d.rows[id]; ok && r.node != d.node {
 		c.Holder, c.Held, c.Lost = r.node, r.f, d.lost[r.node]
 	}
@@ -70,11 +76,13 @@ func (d desk) Claim(ctx context.Context, id string, durable bool) (engine.Claim,
 func (d desk) Settle(id string, f engine.Fence, taken bool, p engine.Presence) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if taken {
+	if taken && !f.Before(d.rows[id].f) {
 		d.rows[id] = entry{d.node, f, p}
 	}
-	close(d.held[id])
-	delete(d.held, id)
+	if c := d.held[id]; c.f == f && c.done != nil {
+		close(c.done)
+		delete(d.held, id)
+	}
 }
 
 func (d desk) Renew(id string, f engine.Fence, p engine.Presence) {
@@ -108,7 +116,8 @@ func (d *books) row(id string) (entry, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	r, ok := d.rows[id]
-	return r, ok && d.held[id] == nil
+	_, held := d.held[id]
+	return r, ok && !held
 }
 
 // far is the other end of a connection that is served on goroutines of the engine.

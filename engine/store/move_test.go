@@ -297,12 +297,23 @@ func (r *roamer) ask(i int, change ...func(*packet.Connect)) {
 	f.say(p)
 }
 
+// try connects at a node and does not wait long: a move may have to wait for what comes later.
+func (r *roamer) try(i int) {
+	r.ask(i)
+	for end := time.Now().Add(100 * time.Millisecond); !r.connacked && !r.f.closed() && time.Now().Before(end); r.work() {
+		if !r.m.work() {
+			time.Sleep(200 * time.Microsecond)
+		}
+	}
+}
+
 func (r *roamer) await() {
 	r.m.t.Helper()
 	r.m.until("CONNACK for "+r.id, func() bool { r.work(); return r.connacked || r.f.closed() })
-	if !r.connacked || r.code != packet.Success {
-		return
-	}
+}
+
+// again repeats what is open.
+func (r *roamer) again() {
 	if !r.present { // nobody knows these any more
 		clear(r.held)
 	}
@@ -357,6 +368,9 @@ func (r *roamer) take(p packet.Packet) {
 	switch p := p.(type) {
 	case *packet.Connack:
 		r.connacked, r.code, r.present = true, p.Code, p.SessionPresent
+		if p.Code == packet.Success {
+			r.again()
+		}
 	case *packet.Disconnect:
 		r.told = p.Code
 	case *packet.Publish:
@@ -427,6 +441,29 @@ func (m *fabric) atRest() {
 		}
 		return rest
 	})
+}
+
+// finish lets the clients go on until no move is left and r has as many messages as were published. What is missing then is lost.
+func (m *fabric) finish(clients []*roamer, r *roamer, pubs []*roamer) {
+	m.t.Helper()
+	m.atRest()
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(200 * time.Microsecond) {
+		for _, c := range clients {
+			c.work()
+		}
+		m.settle()
+		missing := 0
+		for _, p := range pubs {
+			missing += p.next - len(r.from(p.id)) + len(p.open)
+		}
+		if missing <= 0 {
+			break
+		}
+	}
+	for _, c := range clients {
+		c.work()
+	}
+	m.settle()
 }
 
 // A session moves with its subscriptions, what waits, what is on its way to the client, and its QoS 2 identifiers; the old connection is
@@ -581,11 +618,7 @@ func TestMovesUnderFaults(t *testing.T) {
 			}
 			m.settle()
 		}
-		m.atRest()
-		for _, c := range clients {
-			c.work()
-		}
-		m.settle()
+		m.finish(clients, s, append(pubs, s))
 		for _, p := range append(pubs, s) {
 			if len(p.open) > 0 {
 				t.Fatalf("%s has %d publications open", p.id, len(p.open))
@@ -608,4 +641,85 @@ func countOf(at map[*roamer]int, node int) (n int) {
 		}
 	}
 	return n
+}
+
+// A session goes on from its new home to another while a node has not heard of the first move yet: what is published there comes once and in
+// order, whichever link comes back first.
+func TestMovesWhileNodeIsAway(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		const away = 3
+		m := newFabric(t, 4)
+		r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 2))
+		s, p, q := m.roamer("s"), m.roamer("p"), m.roamer("q")
+		at := map[*roamer]int{s: 0, p: away, q: 1}
+		clients := []*roamer{s, p, q}
+		for _, c := range clients {
+			c.enter(at[c])
+		}
+		s.f.say(sub("from/#", 2))
+		m.settle()
+		var down []int
+		for i := range away {
+			if r.IntN(3) > 0 {
+				m.cut(away, i)
+				down = append(down, i)
+			}
+		}
+		r.Shuffle(len(down), func(i, j int) { down[i], down[j] = down[j], down[i] })
+		crashes := rapid.Bool().Draw(t, "crashes")
+		for moves := 0; moves < 3 || len(down) > 0; {
+			switch k := r.IntN(20); {
+			case k < 6 && len(p.open) < 20:
+				p.publish()
+			case k < 8 && len(q.open) < 20:
+				q.publish()
+			case k < 12:
+				m.carry(r.IntN(4), r.IntN(4), 1+r.IntN(400))
+			case k < 14:
+				for _, c := range clients {
+					c.work()
+				}
+			case k < 15:
+				m.nodes[r.IntN(4)].commit()
+			case k < 17 && moves < 4:
+				moves++
+				at[s] = (at[s] + 1 + r.IntN(2)) % away
+				s.try(at[s])
+			case k < 18 && moves > 1 && len(down) > 0:
+				m.connect(away, down[0])
+				down = down[1:]
+			case k == 18 && crashes:
+				i := r.IntN(away)
+				m.crash(i, r.IntN(4))
+				m.begin(i)
+				for j := range m.nodes {
+					if j != i && (j != away || !slices.Contains(down, i)) {
+						m.connect(i, j)
+					}
+				}
+				for _, c := range clients {
+					if at[c] == i {
+						c.try(i)
+					}
+				}
+			}
+		}
+		for range 200 {
+			for _, c := range clients {
+				if !c.connacked || c.code != packet.Success || c.f.closed() {
+					c.enter(at[c])
+				}
+				c.work()
+			}
+			m.settle()
+		}
+		m.finish(clients, s, []*roamer{p, q})
+		s.all(p)
+		s.all(q)
+		for i, w := range m.nodes {
+			if _, n := w.e.Sessions(0, 10); n != countOf(at, i) {
+				t.Fatalf("%d sessions at node %d, want %d", n, i, countOf(at, i))
+			}
+		}
+	})
 }

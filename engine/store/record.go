@@ -127,9 +127,12 @@ func appendSession(b []byte, session uint64, s *engine.StoredSession) []byte {
 		b = appendUint(appendUint(b, s.Fence.Epoch), s.Fence.Count)
 	}
 	if a := s.Arrival; a != nil {
-		b = appendNodes(append(appendText(appendText(b, a.From), a.Token), bit(a.Sure, 1)), a.Nodes)
+		b = appendNodes(append(appendText(appendText(b, a.From), a.Token), bit(a.Sure, 1)|bit(a.Later != 0, 2)), a.Nodes)
 		b = appendUint(appendUint(b, a.Fence.Epoch), a.Fence.Count)
 		b = appendUint(appendUint(appendUint(appendUint(b, uint64(a.Self)), a.Base), a.Marked), a.Done)
+		if a.Later != 0 {
+			b = appendUint(b, a.Later)
+		}
 	}
 	if d := s.Departure; d != nil {
 		b = appendNodes(appendText(appendText(b, d.To), d.Token), d.Nodes)
@@ -473,12 +476,16 @@ func (c *cursor) session() *engine.StoredSession {
 	}
 	if flags&sessionArrival != 0 {
 		a := &engine.StoredArrival{From: string(c.text()), Token: string(c.text())}
-		sure := c.byte()
-		c.must(sure <= 1)
-		a.Sure, a.Nodes = sure == 1, c.nodes()
+		state := c.byte()
+		c.must(state <= 3)
+		a.Sure, a.Nodes = state&1 != 0, c.nodes()
 		a.Fence = engine.Fence{Epoch: c.uint(), Count: c.uint()}
 		a.Self = c.node(a.Nodes)
 		a.Base, a.Marked, a.Done = c.uint(), c.uint(), c.uint()
+		if state&2 != 0 {
+			a.Later = c.uint()
+			c.must(a.Later != 0)
+		}
 		s.Arrival = a
 	}
 	if flags&sessionDeparture != 0 {

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/lacewing-mqtt/lacewing/engine"
@@ -154,4 +155,59 @@ func TestShareWeightsKeepMembers(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The route of a group with one member is told as by releases that know no weights, and one of those is counted as one: what it does not
+// say is not missing.
+func TestShareWeightsAreOptional(t *testing.T) {
+	p := newPair(t)
+	p.up(t)
+	a, b := p.nodes[0], p.nodes[1]
+	told := func() (all []uint32) {
+		t.Helper()
+		b.commit()
+		for out := p.ends[1].out; len(out) > 0; {
+			h, size, err := packet.ParseHeader(packet.V5, out)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if h.Type == packet.TypeSubscribe {
+				var s packet.Subscribe
+				if err := s.Decode(packet.V5, h.Flags, out[size:size+h.Remaining]); err != nil {
+					t.Fatal(err)
+				}
+				all = append(all, s.SubscriptionID)
+			}
+			out = out[size+h.Remaining:]
+		}
+		p.settle()
+		return all
+	}
+	there := member(b, "t0")
+	if got := told(); !slices.Equal(got, []uint32{0}) {
+		t.Errorf("one member was told as %d, want a subscription without an identifier", got)
+	}
+	there = append(there, member(b, "t1")...)
+	there = append(there, member(b, "t2")...)
+	if got := told(); !slices.Equal(got, []uint32{2, 3}) {
+		t.Errorf("the second and third member were told as %d, want 2 and 3", got)
+	}
+	all := append(there, member(a, "h0")...)
+	p.settle()
+	pu := a.connect(packet.V5, "p", clean)
+	got := p.spread(t, pu, 4000, all...)
+	roughly(t, "with weights: the one here", got[3], 1000)
+
+	// The same routes as an earlier release tells them again.
+	s := packet.Subscribe{PacketID: 77, Filters: []packet.Subscription{{Filter: "$share/g/d", QoS: 2, RetainAsPublished: true, RetainHandling: packet.RetainSendNever}}}
+	u := packet.Unsubscribe{PacketID: 76, Filters: []string{"$share/g/d"}}
+	f := p.ends[0]
+	if next := f.c.Feed(f.w.b, s.Append(u.Append(nil, packet.V5), packet.V5)); next != engine.ReadOn {
+		t.Fatalf("the link ends: %v", next)
+	}
+	f.w.b.Flush()
+	a.commit()
+	f.out = nil // the answers, which the other has not asked for
+	got = p.spread(t, pu, 4000, all...)
+	roughly(t, "without: the one here", got[3], 2000)
 }

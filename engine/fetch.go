@@ -317,7 +317,19 @@ func (s *Session) passAll(b *Batch, out *departure) {
 			give(p, directQueued)
 		}
 	}
-	s.queue.each(func(p *slot) { give(p, directQueued) })
+	sent, i := 0, 0 // none of the queue goes out before what may have gone out before a restart, and keeps its number for that
+	s.queue.each(func(p *slot) {
+		if i++; p.flags&slotSent != 0 {
+			sent = i
+		}
+	})
+	s.queue.each(func(p *slot) {
+		if sent--; sent >= 0 && p.seq != 0 {
+			give(p, directSent)
+		} else {
+			give(p, directQueued)
+		}
+	})
 	s.window, s.queue = window{}, queue{}
 	s.unsent, s.comp = 0, 0
 	s.queued0.Store(0)

@@ -136,14 +136,14 @@ func (r *restoring) session(x *StoredSession) {
 		s.rel[rel.ID] = rel.At
 	}
 	z := zone.load()
-	maybe := 0 // deliveries that may have gone out, though nothing says so
+	var maybe unsaid
 	if x.Connected && !r.orderly {
-		if maybe = z.MaxInflight; maybe == 0 {
-			maybe = 65534
+		if maybe.most = z.MaxInflight; maybe.most == 0 {
+			maybe.most = 65534
 		}
 	}
 	for i := range x.Deliveries {
-		maybe = r.delivery(s, d, &x.Deliveries[i], maybe, z)
+		r.delivery(s, d, &x.Deliveries[i], &maybe, z)
 	}
 	if n := s.window.n; n > 0 {
 		s.window.last = s.window.at(n - 1).id
@@ -208,8 +208,32 @@ func (r *restoring) subscription(s *Session, d *kept, x Subscription) {
 	e.durable.live.Add(u.stored())
 }
 
-// delivery puts a delivery into the window if it has gone out, or may have, and into the queue otherwise. It gives how many more may have.
-func (r *restoring) delivery(s *Session, d *kept, x *StoredDelivery, maybe int, z *Zone) int {
+// unsaid finds the deliveries that may have gone out though nothing says so: the first ones, of each priority, and of the numbers that a
+// session has been given at its new home as of those from the old one, as these may have come later.
+type unsaid struct {
+	most int         // how many a client had at a time
+	last uint64      // number
+	left map[int]int // by priority
+}
+
+// may reports whether the delivery with that number, greater than the last one, may have gone out.
+func (u *unsaid) may(seq uint64, priority int) bool {
+	if u.most == 0 {
+		return false
+	}
+	if u.left == nil || seq-u.last > moveGap/2 {
+		u.left = map[int]int{}
+	}
+	u.last = seq
+	if u.left[priority] == u.most {
+		return false
+	}
+	u.left[priority]++
+	return true
+}
+
+// delivery puts a delivery into the window if it has gone out, or may have before all in the queue, and into the queue otherwise.
+func (r *restoring) delivery(s *Session, d *kept, x *StoredDelivery, maybe *unsaid, z *Zone) {
 	sl := slot{seq: x.Seq, qos: x.QoS, at: x.At}
 	if len(x.IDs) > 0 {
 		sl.ids = &x.IDs
@@ -220,7 +244,7 @@ func (r *restoring) delivery(s *Session, d *kept, x *StoredDelivery, maybe int, 
 	if s.link != nil && isWord(x.Share) {
 		if w, ok := parseDirect(x.Share); ok && r.void[w.token] || r.void[strings.TrimPrefix(x.Share, markPrefix)] {
 			r.e.durable.store.EndDelivery(d.number, x.Seq)
-			return maybe
+			return
 		}
 	}
 	if x.Share != "" {
@@ -236,7 +260,7 @@ func (r *restoring) delivery(s *Session, d *kept, x *StoredDelivery, maybe int, 
 		sl.flags |= slotSent
 		s.comp++
 		s.window.pushNumbered(sl)
-		return maybe
+		return
 	}
 	m := r.message(x.Body)
 	sl.m = m.hold()
@@ -244,26 +268,25 @@ func (r *restoring) delivery(s *Session, d *kept, x *StoredDelivery, maybe int, 
 	if mv := s.moving.Load(); mv != nil && mv.in != nil && x.Seq > mv.in.base && (mv.out != nil || mv.in.blocked()) {
 		sl.state = slotQueued
 		mv.in.behind.push(sl)
-		return maybe
+		return
 	}
-	if begun := x.Seq <= d.begun; begun || maybe > 0 && s.queue.n == 0 {
-		if !begun {
-			maybe--
-			d.begun = x.Seq
-		}
+	priority := z.priority(sl.m.Topic)
+	begun := x.Seq <= d.begun
+	if begun || maybe.may(x.Seq, priority) {
 		sl.flags |= slotSent
-		sl.state = slotWaitAck
-		if x.QoS == 2 {
-			sl.state = slotWaitRec
+		if begun || s.queue.n == 0 {
+			d.begun = max(d.begun, x.Seq)
+			sl.state = slotWaitAck
+			if x.QoS == 2 {
+				sl.state = slotWaitRec
+			}
+			s.window.pushNumbered(sl)
+			return
 		}
-		s.window.pushNumbered(sl)
-		return maybe
 	}
 	sl.state = slotQueued
-	priority := z.priority(sl.m.Topic)
 	s.queue.push(priority, sl)
 	s.noteExpiry(r.b, sl.m)
-	return maybe
 }
 
 func (r *restoring) retained(x *StoredMessage) {

@@ -237,6 +237,34 @@ func (n *node) resident() (float64, error) {
 	return pages * float64(os.Getpagesize()), err
 }
 
+// cpu is the processor time that the process has used, in steps of 10 ms.
+func (n *node) cpu() (float64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", n.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	f := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	if len(f) < 13 {
+		return 0, fmt.Errorf("stat of %s: %q", n.name, text)
+	}
+	user, err1 := strconv.Atoi(f[11])
+	system, err2 := strconv.Atoi(f[12])
+	return float64(user+system) / 100, errors.Join(err1, err2)
+}
+
+// used is resident memory and processor time of nodes.
+func used(nodes []*node) (memory, cpu []float64, err error) {
+	for _, n := range nodes {
+		m, err1 := n.resident()
+		c, err2 := n.cpu()
+		if err = errors.Join(err1, err2); err != nil {
+			return nil, nil, err
+		}
+		memory, cpu = append(memory, m), append(cpu, c)
+	}
+	return memory, cpu, nil
+}
+
 // mqtt is a client that waits for each answer.
 type mqtt struct {
 	net.Conn

@@ -311,11 +311,9 @@ func (b *bench) join() error {
 		return err
 	}
 	four := append(append([]*node(nil), first...), empty)
-	before := make([]float64, len(four))
-	for i, n := range four {
-		if before[i], err = n.resident(); err != nil {
-			return err
-		}
+	before, worked, err := used(four)
+	if err != nil {
+		return err
 	}
 	begin := time.Now()
 	clients := make([]*mqtt, joinClients)
@@ -338,12 +336,13 @@ func (b *bench) join() error {
 		return err
 	}
 	told := time.Since(begin)
-	grown := make([]float64, len(four))
-	for i, n := range four {
-		if grown[i], err = n.resident(); err != nil {
-			return err
-		}
+	grown, work, err := used(four)
+	if err != nil {
+		return err
+	}
+	for i := range four {
 		grown[i] = (grown[i] - before[i]) / float64(b.routes)
+		work[i] = (work[i] - worked[i]) / float64(b.routes) * 1e6
 	}
 	with, err := enter(full, four)
 	if err != nil {
@@ -367,7 +366,7 @@ func (b *bench) join() error {
 			return fmt.Errorf("a message of the node that has joined: %w", err)
 		}
 	}
-	size, err := full.resident()
+	size, entry, err := used([]*node{full})
 	if err != nil {
 		return err
 	}
@@ -375,7 +374,9 @@ func (b *bench) join() error {
 	fmt.Printf("%d subscriptions of %d clients of one node, until three others have acknowledged the routes: %v, %.1f us each\n",
 		b.routes, joinClients, told.Round(10*time.Millisecond), float64(told.Microseconds())/float64(b.routes))
 	fmt.Printf("resident memory for each of these: %.0f bytes at the node of the clients, %.0f, %.0f and %.0f at the others, %.0f at the one that has joined, which has all of its memory counted\n",
-		grown[0], grown[1], grown[2], grown[3], size/float64(b.routes))
+		grown[0], grown[1], grown[2], grown[3], size[0]/float64(b.routes))
+	fmt.Printf("processor time for each: %.1f us at the node of the clients, %.1f, %.1f and %.1f at the others, %.1f at the one that has joined\n",
+		work[0], work[1], work[2], work[3], entry[0]/float64(b.routes)*1e6)
 	return nil
 }
 

@@ -98,19 +98,34 @@ func (c *Conn) settle(b *Batch, hs *handshake, taken bool) {
 	if h == nil || f == (Fence{}) {
 		return
 	}
-	id := hs.req.ClientID
+	id, s := hs.req.ClientID, c.session
 	if !taken {
-		h.Settle(id, f, false, Presence{})
-		return
+		if s = b.e.movedHere(id, f); s == nil {
+			h.Settle(id, f, false, Presence{})
+			return
+		}
 	}
-	h.Settle(id, f, true, c.session.presence())
-	s := c.session
+	h.Settle(id, f, true, s.presence())
 	s.mu.Lock()
 	dead := s.dead
 	s.mu.Unlock()
 	if dead { // it has ended before the registry knew of it
 		h.Forget(id, f)
 	}
+}
+
+// movedHere gives the session that has moved here for a claim, if it has, although the client has not stayed for it.
+func (e *Engine) movedHere(clientID string, f Fence) *Session {
+	s := e.sessionOf(clientID)
+	if s == nil {
+		return nil
+	}
+	e.registry.mu.RLock()
+	defer e.registry.mu.RUnlock()
+	if s.dead || s.fence != f {
+		return nil
+	}
+	return s
 }
 
 // presence is what others have to know of s.

@@ -594,13 +594,16 @@ func (e *Engine) settleArrival(ctx context.Context, clientID string) packet.Reas
 }
 
 // resolve asks the old home of s whether it has given it up: that makes s the session of its client, or ends it. It reports whether that
-// is known now.
+// is known now. The caller has set resolving.
 func (e *Engine) resolve(ctx context.Context, s *Session) bool {
 	h, mv := e.home(), s.moving.Load()
 	if mv == nil || mv.in == nil || mv.in.sure.Load() {
 		return true
 	}
-	if h == nil {
+	s.mu.Lock()
+	dead := s.dead
+	s.mu.Unlock()
+	if h == nil || dead { // to ask again for a session that was not given up would have it given up to nobody
 		return false
 	}
 	in := mv.in

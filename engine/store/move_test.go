@@ -283,6 +283,9 @@ func (r *roamer) enter(i int, change ...func(*packet.Connect)) bool {
 
 // ask connects at a node and does not wait.
 func (r *roamer) ask(i int, change ...func(*packet.Connect)) {
+	if r.f != nil && !r.connacked {
+		r.giveUp()
+	}
 	w := r.m.nodes[i]
 	f := &far{w: w}
 	var err error
@@ -305,6 +308,16 @@ func (r *roamer) try(i int) {
 			time.Sleep(200 * time.Microsecond)
 		}
 	}
+}
+
+// giveUp ends the connection without a word.
+func (r *roamer) giveUp() {
+	if r.f.closed() {
+		return
+	}
+	b := r.f.w.e.NewBatch()
+	r.f.c.Closed(b, nil)
+	b.Flush()
 }
 
 func (r *roamer) await() {
@@ -632,6 +645,36 @@ func TestMovesUnderFaults(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A client that does not wait for its session to move finds it at the next node all the same.
+func TestMoveForClientThatGivesUp(t *testing.T) {
+	m := newFabric(t, 3)
+	s, p := m.roamer("s"), m.roamer("p")
+	if !s.enter(0) || !p.enter(0) {
+		t.Fatal("clients were not let in")
+	}
+	s.f.say(sub("from/p", 2))
+	m.settle()
+	s.giveUp()
+	for range 20 {
+		p.publish()
+	}
+	m.settle()
+	s.ask(1)
+	s.giveUp()
+	m.until("move of the session", func() bool {
+		p.work()
+		_, left := m.nodes[0].e.Sessions(0, 10)
+		_, come := m.nodes[1].e.Sessions(0, 10)
+		return left == 1 && come == 1
+	})
+	m.atRest() // and the node before knows nothing of it
+	if !s.enter(2) || !s.present {
+		t.Fatalf("code %v, session present %v, want its session", s.code, s.present)
+	}
+	m.finish([]*roamer{s, p}, s, []*roamer{p})
+	s.all(p)
 }
 
 func countOf(at map[*roamer]int, node int) (n int) {

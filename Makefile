@@ -92,6 +92,16 @@ bench:
 bench-durable:
 	go run ./tools/durable $(BENCH_FLAGS)
 
+# bench-cluster measures what being several nodes costs: detection, election, forwarding, joining, memory, pages. BENCH_FLAGS are those of tools/clusterbench.
+.PHONY: bench-cluster
+bench-cluster:
+	go run ./tools/clusterbench $(BENCH_FLAGS)
+
+# bench-api measures the management API: pages, look-ups and publications with up to a million rows, and what listing costs those who publish.
+.PHONY: bench-api
+bench-api:
+	go test -run '^$$' -bench '^Benchmark(API|PublishWhileListing)$$' -benchtime 300ms -timeout 20m ./impl
+
 # bench-peers measures brokers that run already, round by round: PEERS="name=host:port:pid ...". BENCH_FLAGS are those of
 # tools/mqload/sidebyside.sh: rounds, seconds, scenarios.
 bench-peers:

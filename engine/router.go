@@ -20,6 +20,8 @@ type sub struct {
 	node  *filterNode
 	group *shareGroup // nil for an ordinary subscription
 	pos   int         // in node.subs or group.members; guarded by node.mu
+	// weight is how many members of the group the node has whose subscription it is; 0 is one. Guarded by node.mu.
+	weight int32
 }
 
 // filterNode is what the trie holds for a filter: everybody who subscribed to it.
@@ -45,6 +47,7 @@ type router struct {
 	generation atomic.Uint64
 	mu         sync.Mutex // excludes changes
 	foreign    int        // filters that nobody but other nodes wants; guarded by mu
+	weighty    weighty    // guarded by mu
 	links      *links
 
 	rowsMu sync.RWMutex // taken after mu
@@ -87,6 +90,10 @@ func (r *router) insert(n, old *sub) {
 		if g := n.group; g != nil && g.sticky == old {
 			g.sticky = n
 		}
+		if old.weight > 1 {
+			n.group.weigh(old, 1)
+			n.group.weigh(n, old.weight)
+		}
 	} else {
 		n.pos = len(*list)
 		*list = append(*list, n)
@@ -116,6 +123,7 @@ func (r *router) remove(o *sub) {
 		*list = append(make([]*sub, 0, 2*last), *list...)
 	}
 	if g := o.group; g != nil {
+		g.weigh(o, 1)
 		if g.sticky == o {
 			g.sticky = nil
 		}
@@ -152,6 +160,8 @@ func (r *router) count(u *sub, local bool, d int32) {
 	if here := u.counter(); here != nil {
 		if *here += d; *here == max(d, 0) {
 			r.links.noteRoute(u.name, d > 0)
+		} else if u.group != nil {
+			r.noteWeight(u, *here-d, *here)
 		}
 	}
 	if after := node.foreign() && node.far > 0; after && !before {

@@ -13,10 +13,11 @@ import (
 // The routes of a node are what its clients have subscribed to: each filter once, and each share group of a filter once. Other nodes
 // hold them as subscriptions of the session that they have for the node.
 
-// routeChange is a route that is new, or gone.
+// routeChange is a route that is new, or gone, or a share group that has another number of members.
 type routeChange struct {
-	name  string
-	there bool
+	name   string
+	there  bool
+	weight uint32 // of the share group; 0 says nothing of it
 }
 
 // routeSum stands for a set of routes. Equal sums are taken for equal sets.
@@ -73,7 +74,7 @@ func (l *links) noteRoute(name string, there bool) {
 		return
 	}
 	l.mu.Lock()
-	l.changed = append(l.changed, routeChange{name, there})
+	l.changed = append(l.changed, routeChange{name: name, there: there})
 	l.version++
 	l.routes.change(name, there)
 	l.mu.Unlock()
@@ -148,10 +149,15 @@ func (e *Engine) sendRoutes(b *Batch) {
 	}
 	l.mu.Lock()
 	whole := slices.ContainsFunc(l.conns, func(c *Conn) bool { return c.link.resync })
+	fresh := slices.ContainsFunc(l.conns, func(c *Conn) bool { return !c.link.begun })
 	l.mu.Unlock()
 	var all []string
-	if whole {
+	var weights []routeChange
+	if whole || fresh {
 		e.router.mu.Lock() // all of them and what has changed are one state
+		weights = e.router.weights()
+	}
+	if whole {
 		for name := range e.router.routes {
 			all = append(all, name)
 		}
@@ -169,7 +175,7 @@ func (e *Engine) sendRoutes(b *Batch) {
 		}
 	}
 	l.mu.Unlock()
-	if whole {
+	if whole || fresh {
 		e.router.mu.Unlock()
 	}
 	for _, c := range conns {
@@ -180,11 +186,13 @@ func (e *Engine) sendRoutes(b *Batch) {
 		case !ready:
 		case !c.link.begun:
 			c.link.begun = true
+			c.askChanges(b, weights, 0)
 			c.ask(b, nil, []string{sum.probeName()}, version, true)
 			c.compareRetained(b)
 		case slices.Contains(again, c):
 			c.ask(b, nil, []string{routesBegin}, 0, false)
 			c.askAll(b, all, true, 0)
+			c.askChanges(b, weights, 0)
 			c.ask(b, nil, []string{routesEnd}, version, true)
 		case len(changed) > 0:
 			c.askChanges(b, changed, version)
@@ -220,7 +228,7 @@ const (
 func (c *Conn) askChanges(b *Batch, changed []routeChange, version uint64) {
 	for from := 0; from < len(changed); {
 		to := from + 1
-		for to < len(changed) && changed[to].there == changed[from].there {
+		for to < len(changed) && changed[to].there == changed[from].there && changed[to].weight == changed[from].weight {
 			to++
 		}
 		names := make([]string, 0, to-from)
@@ -231,13 +239,18 @@ func (c *Conn) askChanges(b *Batch, changed []routeChange, version uint64) {
 		if to == len(changed) {
 			last = version
 		}
-		c.askAll(b, names, changed[from].there, last)
+		c.askSome(b, names, changed[from].there, changed[from].weight, last)
 		from = to
 	}
 }
 
-// askAll subscribes to names or takes them back, in as many packets as it takes. links.sending is held.
+// askAll subscribes to names or takes them back. links.sending is held.
 func (c *Conn) askAll(b *Batch, names []string, there bool, version uint64) {
+	c.askSome(b, names, there, 0, version)
+}
+
+// askSome is askAll with a weight for all of the names, in as many packets as it takes. links.sending is held.
+func (c *Conn) askSome(b *Batch, names []string, there bool, weight uint32, version uint64) {
 	for len(names) > 0 {
 		n, size := 0, 0
 		for n < len(names) && n < askMost && (n == 0 || size+len(names[n]) < askBytes) {
@@ -249,7 +262,7 @@ func (c *Conn) askAll(b *Batch, names []string, there bool, version uint64) {
 			last = version
 		}
 		if there {
-			c.ask(b, names[:n], nil, last, false)
+			c.askWeighed(b, names[:n], nil, weight, last, false)
 		} else {
 			c.ask(b, nil, names[:n], last, false)
 		}
@@ -260,6 +273,11 @@ func (c *Conn) askAll(b *Batch, names []string, there bool, version uint64) {
 // ask sends one SUBSCRIBE or UNSUBSCRIBE. whole says that the node knows all routes of version when it answers, if it says that they are equal.
 // links.sending is held.
 func (c *Conn) ask(b *Batch, subscribe, unsubscribe []string, version uint64, whole bool) {
+	c.askWeighed(b, subscribe, unsubscribe, 0, version, whole)
+}
+
+// askWeighed is ask with a weight for what is subscribed to. links.sending is held.
+func (c *Conn) askWeighed(b *Batch, subscribe, unsubscribe []string, weight uint32, version uint64, whole bool) {
 	k := c.link
 	probe := whole && unsubscribe[0] != routesEnd
 	if k.id++; k.id == 0 {
@@ -267,7 +285,7 @@ func (c *Conn) ask(b *Batch, subscribe, unsubscribe []string, version uint64, wh
 	}
 	var p []byte
 	if subscribe != nil {
-		s := packet.Subscribe{PacketID: k.id}
+		s := packet.Subscribe{PacketID: k.id, SubscriptionID: weight}
 		for _, name := range subscribe {
 			s.Filters = append(s.Filters, packet.Subscription{Filter: name, QoS: 2, RetainAsPublished: true, RetainHandling: packet.RetainSendNever})
 		}
@@ -386,15 +404,18 @@ func (c *Conn) handleAnswer(b *Batch, h packet.Header, body []byte) Next {
 	return c.fail(b, packet.ProtocolError)
 }
 
-// subscribeLink handles one filter of the SUBSCRIBE of a node.
-func (c *Conn) subscribeLink(b *Batch, f packet.Subscription) packet.ReasonCode {
+// subscribeLink handles one filter of the SUBSCRIBE of a node, with the weight of a share group or 0.
+func (c *Conn) subscribeLink(b *Batch, f packet.Subscription, weight uint32) packet.ReasonCode {
 	group, filter, _, ok := topic.ParseShare(f.Filter)
 	if !ok || !crosses(filter) {
 		return packet.TopicFilterInvalid
 	}
 	x := Subscription{Filter: filter, Share: group, QoS: f.QoS, RetainAsPublished: true, RetainHandling: packet.RetainSendNever}
-	if _, code := b.e.addSub(b, c.session, x); code.Failed() {
-		return code
+	if weight == 0 || !c.session.weigh(f.Filter, weight) { // what only has another weight is not stored again
+		if _, code := b.e.addSub(b, c.session, x); code.Failed() {
+			return code
+		}
+		c.session.weigh(f.Filter, weight)
 	}
 	if c.link.given != nil {
 		c.link.given[f.Filter] = struct{}{}

@@ -13,6 +13,8 @@ type shareGroup struct {
 	next    uint32 // of round robin
 	sticky  *sub
 	here    int32  // members that other nodes are told of
+	heavy   []*sub // the members that are nodes and have more than one member there
+	extra   int    // what their weights have above one, together
 	word    string // what a link tells in place of the name of a group; no group then
 }
 
@@ -41,8 +43,11 @@ var shareSeed = maphash.MakeSeed()
 // get an occasional message into the queue of one of these.
 const maxShareScan = 256
 
+// shareDraws is how often a pick by chance draws before it looks at one member after the other.
+const shareDraws = 8
+
 // pick chooses a member for a message from that publisher, other than not: a connected one if there is any, else one whose
-// session queues. here leaves other nodes out, and what does not get
+// session queues. A node counts as often as it has members. here leaves other nodes out, and what does not get
 // messages of theirs. nil if there is none.
 func (g *shareGroup) pick(b *Batch, strategy SharedStrategy, from string, not *Session, here bool) *sub {
 	g.node.mu.Lock()
@@ -51,25 +56,52 @@ func (g *shareGroup) pick(b *Batch, strategy SharedStrategy, from string, not *S
 	if n == 0 {
 		return nil
 	}
+	slots := n + g.extra
+	if here {
+		slots = n // nodes are left out
+	}
+	may := func(m *sub) bool { return m.s != not && !(here && m.counter() == nil) }
 	start := 0
 	switch strategy {
 	case SharedRoundRobin:
-		start = int(g.next % uint32(n))
+		start = int(g.next % uint32(slots))
+		for range len(g.heavy) { // a node that is away is passed over with all of its weight
+			m, left := g.at(start)
+			if left == 0 {
+				break
+			}
+			if may(m) && m.s.conn.Load() != nil {
+				g.next = uint32(start) + 1
+				g.sticky = m
+				return m
+			}
+			start = (start + left) % slots
+		}
 		g.next = uint32(start) + 1
+		m, _ := g.at(start)
+		start = m.pos
 	case SharedHash:
-		start = int(maphash.String(shareSeed, from) % uint64(n))
+		m, _ := g.at(int(maphash.String(shareSeed, from) % uint64(slots)))
+		start = m.pos
 	case SharedSticky:
-		if g.sticky != nil && g.sticky.s != not && g.sticky.s.conn.Load() != nil && !(here && g.sticky.counter() == nil) {
+		if g.sticky != nil && may(g.sticky) && g.sticky.s.conn.Load() != nil {
 			return g.sticky
 		}
-		start = int(b.random() % uint32(n))
+		fallthrough
 	default:
-		start = int(b.random() % uint32(n))
+		// Another draw in place of who is away: what stands behind it would get its part.
+		for range shareDraws {
+			m, _ := g.at(int(b.random() % uint32(slots)))
+			if start = m.pos; may(m) && m.s.conn.Load() != nil {
+				g.sticky = m
+				return m
+			}
+		}
 	}
 	var offline *sub
 	for i := range min(n, maxShareScan) {
 		m := g.members[(start+i)%n]
-		if m.s == not || here && m.counter() == nil {
+		if !may(m) {
 			continue
 		}
 		if m.s.conn.Load() != nil {

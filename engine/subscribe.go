@@ -110,7 +110,7 @@ func (c *Conn) handleSubscribe(b *Batch, flags byte, body []byte) Next {
 	for _, f := range p.Filters { // [MQTT-3.8.4-5] [MQTT-3.8.4-6]
 		var code packet.ReasonCode
 		if c.link != nil {
-			code = c.subscribeLink(b, f)
+			code = c.subscribeLink(b, f, p.SubscriptionID)
 		} else {
 			code = c.subscribe(b, f, p.SubscriptionID)
 		}

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"fmt"
+	"runtime"
 	"testing"
 
 	"github.com/lacewing-mqtt/lacewing/engine/packet"
@@ -49,7 +50,7 @@ func BenchmarkLink(b *testing.B) {
 	}
 }
 
-// BenchmarkLinkRoutes tells a node that comes 100 000 routes.
+// BenchmarkLinkRoutes tells a node that comes 100 000 routes, and has the memory of one that has them, its store included.
 func BenchmarkLinkRoutes(b *testing.B) {
 	p, _ := benchPair(b)
 	s := p.nodes[1].connect(packet.V5, "s", clean)
@@ -62,6 +63,18 @@ func BenchmarkLinkRoutes(b *testing.B) {
 		s.say(m)
 	}
 	p.settle()
+	used := func() int64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	with := used()
+	p.cut()
+	p.nodes[0].e.DropLink("n1")
+	p.ends = [2]*farEnd{}
+	memory := with - used()
 	for b.Loop() {
 		b.StopTimer()
 		p.cut()
@@ -74,4 +87,5 @@ func BenchmarkLinkRoutes(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/route")
+	b.ReportMetric(float64(memory)/n, "B/route")
 }

@@ -197,6 +197,8 @@ func main() {
 		addr     = flag.String("addr", "127.0.0.1:1883", "the broker's address `ip:port`")
 		name     = flag.String("name", "", "the broker's name in the output (default: its address)")
 		pid      = flag.Int("pid", 0, "the broker's process id, to account CPU time and memory")
+		to       = flag.String("to", "", "address `ip:port` of another node of the broker: subscribers connect there, publishers to -addr")
+		toPID    = flag.Int("to-pid", 0, "with -to: the process id there; CPU time is that of both")
 		version  = flag.Int("v", 4, "protocol version: 4 (3.1.1) or 5")
 		duration = flag.Duration("d", 3*time.Second, "time to measure for")
 		warmup   = flag.Duration("warmup", 500*time.Millisecond, "time to run before measuring")
@@ -234,6 +236,11 @@ func main() {
 		carriage: carriage{tls: *useTLS, ws: *useWS, path: *path}}
 	if tg.name == "" {
 		tg.name = *addr
+	}
+	tg.toPID = *toPID
+	if *to != "" {
+		tg.to, err = netip.ParseAddrPort(*to)
+		check(err)
 	}
 	var specs []spec
 	for _, arg := range flag.Args() {

@@ -30,8 +30,21 @@ type target struct {
 	name    string
 	addr    netip.AddrPort
 	pid     int
+	to      netip.AddrPort // where subscribers connect; addr if it is not valid
+	toPID   int            // the process there, which counts with pid
 	version byte
 	carriage
+}
+
+// usage is that of the broker, of both its nodes if there are two.
+func (tg target) usage() (usage, error) {
+	u, err := readUsage(tg.pid)
+	if err != nil || tg.toPID == 0 {
+		return u, err
+	}
+	there, err := readUsage(tg.toPID)
+	u.cpu, u.user, u.sys, u.rssKB = u.cpu+there.cpu, u.user+there.user, u.sys+there.sys, u.rssKB+there.rssKB
+	return u, err
 }
 
 // traffic is one run of a plan.
@@ -112,7 +125,11 @@ func (t *traffic) open() (err error) {
 		if _, err := t.lp.until(deadline, func() bool { return dialing < maxDialing }); err != nil {
 			return nil, err
 		}
-		c, err := t.lp.dial(t.target, fmt.Sprintf("mqload-%s%d", kind, i))
+		at := t.target
+		if kind == "s" && at.to.IsValid() {
+			at.addr = at.to
+		}
+		c, err := t.lp.dial(at, fmt.Sprintf("mqload-%s%d", kind, i))
 		if err != nil {
 			return nil, err
 		}
@@ -419,7 +436,7 @@ func (s *subscriber) deliver(p *publisher, seq uint32, at int64) {
 // runTraffic runs a plan: set up, warm up, measure, drain.
 func runTraffic(tg target, p plan, o options) (r result, err error) {
 	t := &traffic{plan: p, target: tg}
-	before, err := readUsage(tg.pid)
+	before, err := tg.usage()
 	if err != nil {
 		return r, err
 	}
@@ -431,7 +448,7 @@ func runTraffic(tg target, p plan, o options) (r result, err error) {
 	if err = t.open(); err != nil {
 		return r, err
 	}
-	afterSub, err := readUsage(tg.pid)
+	afterSub, err := tg.usage()
 	if err != nil {
 		return r, err
 	}
@@ -446,7 +463,7 @@ func runTraffic(tg target, p plan, o options) (r result, err error) {
 		return r, fmt.Errorf("nothing was delivered during the warm-up: unsupported?")
 	}
 
-	u0, err := readUsage(tg.pid)
+	u0, err := tg.usage()
 	c0, g0, b0, start := t.counters, selfCPU(), machineBusy(), time.Now()
 	if p.rate > 0 {
 		t.lat = new(histogram)
@@ -457,7 +474,7 @@ func runTraffic(tg target, p plan, o options) (r result, err error) {
 	took, c1, g1, b1 := time.Since(start), t.counters, selfCPU(), machineBusy()
 	lat := t.lat
 	t.lat, t.running = nil, false
-	u1, err2 := readUsage(tg.pid)
+	u1, err2 := tg.usage()
 	r.RSSPeakKB = watch.end()
 	if err != nil || err2 != nil {
 		if err == nil {

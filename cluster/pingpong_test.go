@@ -107,7 +107,7 @@ func TestPingPong(t *testing.T) {
 
 	backlog, more := 10_000, 3_000
 	if testing.Short() {
-		backlog, more = 2000, 600
+		backlog, more = 1000, 300
 	}
 	publish := func(b *box, name string, n int) {
 		c := f.enter(b, name, nil)

@@ -257,6 +257,7 @@ type roamer struct {
 	m    *fabric
 	id   string
 	f    *far
+	of   *engine.Engine    // that f is a connection of
 	code packet.ReasonCode // of the last CONNACK
 	got  []string
 	held map[uint16]bool // QoS 2 identifiers
@@ -292,7 +293,7 @@ func (r *roamer) ask(i int, change ...func(*packet.Connect)) {
 	if f.c, err = w.l.Accept(engine.ConnInfo{}, f); err != nil {
 		r.m.t.Fatal(err)
 	}
-	r.f, r.connacked = f, false
+	r.f, r.of, r.connacked = f, w.e, false
 	p := &packet.Connect{Version: packet.V5, ClientID: r.id, ReceiveMaximum: packet.DefaultReceiveMaximum, SessionExpiry: 3600}
 	for _, x := range change {
 		x(p)
@@ -310,9 +311,9 @@ func (r *roamer) try(i int) {
 	}
 }
 
-// giveUp ends the connection without a word.
+// giveUp ends the connection without a word. That of a node that has crashed has ended.
 func (r *roamer) giveUp() {
-	if r.f.closed() {
+	if r.f.closed() || r.of != r.f.w.e {
 		return
 	}
 	b := r.f.w.e.NewBatch()

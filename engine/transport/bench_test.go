@@ -23,6 +23,7 @@ func BenchmarkForward(b *testing.B) {
 		{"qos=0/subs=100", 0, 100, 16, transport.Options{}},
 		{"qos=1/window=16", 1, 1, 16, transport.Options{}},
 		{"goroutines/qos=0/window=32", 0, 1, 32, transport.Options{Goroutines: true}},
+		{"goroutines/qos=0/window=1000", 0, 1, 1000, transport.Options{Goroutines: true}},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			s := startBroker(b, nil, c.o, transport.ListenOptions{})

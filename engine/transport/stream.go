@@ -42,6 +42,36 @@ const (
 
 var largeBuffers = sync.Pool{New: func() any { return new([streamLarge]byte) }}
 
+// outBuffers has buffers of outputs. Each burst begins with an empty output, as an idle stream has none: one that grows from nothing is copied
+// and thrown away several times, which on links between nodes was most of the garbage (BenchmarkForward/goroutines).
+var outBuffers = sync.Pool{New: func() any { return new([]byte) }}
+
+const (
+	outSmall = 2 << 10 // bytes of an output that is made to measure
+	outHead  = 16      // bytes that a codec puts in front
+	outKeep  = 2 * streamMost
+)
+
+// outBuffer gives an empty buffer for an output of n bytes, or some more.
+func outBuffer(n int) []byte {
+	if n <= outSmall {
+		return make([]byte, 0, n)
+	}
+	p := outBuffers.Get().(*[]byte)
+	buf := *p
+	if cap(buf) < n {
+		buf = make([]byte, 0, max(n, streamLarge))
+	}
+	return buf[:0]
+}
+
+// giveBack takes a buffer of outBuffer that nobody uses any more.
+func giveBack(buf []byte) {
+	if cap(buf) > outSmall && cap(buf) <= outKeep {
+		outBuffers.Put(&buf)
+	}
+}
+
 // stream lets a connection in and starts its goroutine.
 func (d *Driver) stream(l *Listener, c *carrier, info engine.ConnInfo) error {
 	return d.run(&stream{nc: c.conn(), codec: c.codec, rest: c.rest}, info, l.admit)
@@ -254,6 +284,9 @@ func (s *stream) Write(bufs [][]byte) (n int, err error) {
 		if k == 0 {
 			continue // empty pieces
 		}
+		if s.out == nil {
+			s.out = outBuffer(k + outHead)
+		}
 		if s.codec != nil {
 			s.out = s.codec.Encode(s.out, k)
 		}
@@ -294,6 +327,7 @@ func (s *stream) write() {
 		}
 		s.mu.Unlock()
 		_, err := s.nc.Write(out)
+		giveBack(out)
 		s.mu.Lock()
 		if err != nil {
 			s.failed = err

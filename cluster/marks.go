@@ -15,6 +15,7 @@ const registryLevel = 2
 // lease is the word of the leader that this node is not marked down before a time.
 type lease struct {
 	until time.Time
+	given bool   // to this process
 	epoch uint64 // of the marks that the leader had: an older one is worth nothing
 }
 
@@ -26,6 +27,7 @@ func (c *Cluster) lent(asked time.Time, heard time.Duration, epoch uint64) {
 	if until.After(c.lease.until) {
 		c.lease.until = until
 	}
+	c.lease.given = true
 	c.lease.epoch = max(c.lease.epoch, epoch)
 }
 
@@ -50,7 +52,7 @@ const formTime = 10 * time.Second
 func (c *Cluster) Alone() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return time.Since(c.lease.until) > downAfter*c.o.Beat && time.Since(c.started) > formTime
+	return time.Since(c.lease.until) > downAfter*c.o.Beat && (c.lease.given || time.Since(c.started) > formTime)
 }
 
 // MarksHold reports whether there are other members, and marks that they go by.
@@ -83,7 +85,7 @@ func (c *Cluster) keepMarks(ctx context.Context) {
 		}
 		now := time.Now()
 		c.mu.Lock()
-		c.lease.until = now
+		c.lease.until, c.lease.given = now, true
 		c.mu.Unlock()
 		if t := s.Term(); t != term {
 			term, since = t, now

@@ -11,15 +11,17 @@ func TestAlone(t *testing.T) {
 	for _, tc := range []struct {
 		name           string
 		started, lease time.Duration // ago
+		given          bool
 		want           bool
 	}{
-		{"cluster that forms", 5 * time.Second, 5 * time.Second, false},
-		{"never heard of a leader", time.Minute, time.Minute, true},
-		{"change of the leader", time.Minute, 2 * time.Second, false},
-		{"minority", time.Minute, 4 * time.Second, true},
+		{"cluster that forms", 5 * time.Second, 5 * time.Second, false, false},
+		{"never heard of a leader", time.Minute, time.Minute, false, true},
+		{"change of the leader", time.Minute, 2 * time.Second, true, false},
+		{"minority", time.Minute, 4 * time.Second, true, true},
+		{"minority soon after the start", 6 * time.Second, 4 * time.Second, true, true},
 	} {
 		c := &Cluster{o: Options{Beat: time.Second}, started: now.Add(-tc.started)}
-		c.lease.until = now.Add(-tc.lease)
+		c.lease.until, c.lease.given = now.Add(-tc.lease), tc.given
 		if got := c.Alone(); got != tc.want {
 			t.Errorf("%s: got %v, want %v", tc.name, got, tc.want)
 		}

@@ -81,16 +81,16 @@ type Cluster struct {
 	refused  refusals
 	boot     string      // names this process
 	ready    atomic.Bool // see Ready
+	started  time.Time
 
 	mu      sync.Mutex
-	raft    *layer            // guarded by mu: of the present run of raft
-	hints   map[string]string // guarded by mu: identity to address, as nodes said themselves
-	peers   map[string]*peer  // guarded by mu: the other members by identity
-	note    string            // guarded by mu: what discovery waits for
-	roll    string            // guarded by mu: see PeerState.Roll
-	outcast time.Time         // guarded by mu: since when members say that this node is none; zero when it is one
-	lease   lease             // guarded by mu: see marks.go
-	started time.Time
+	raft    *layer               // guarded by mu: of the present run of raft
+	hints   map[string]string    // guarded by mu: identity to address, as nodes said themselves
+	peers   map[string]*peer     // guarded by mu: the other members by identity
+	note    string               // guarded by mu: what discovery waits for
+	roll    string               // guarded by mu: see PeerState.Roll
+	outcast time.Time            // guarded by mu: since when members say that this node is none; zero when it is one
+	lease   lease                // guarded by mu: see marks.go
 	orphans map[string]time.Time // of the leader's round: rows of the book without a member
 
 	changing   sync.Mutex // held while this node changes its own membership or, leading, that of others

@@ -15,7 +15,6 @@ const registryLevel = 2
 // lease is the word of the leader that this node is not marked down before a time.
 type lease struct {
 	until time.Time
-	given bool   // to this process
 	epoch uint64 // of the marks that the leader had: an older one is worth nothing
 }
 
@@ -27,7 +26,6 @@ func (c *Cluster) lent(asked time.Time, heard time.Duration, epoch uint64) {
 	if until.After(c.lease.until) {
 		c.lease.until = until
 	}
-	c.lease.given = true
 	c.lease.epoch = max(c.lease.epoch, epoch)
 }
 
@@ -52,7 +50,11 @@ const formTime = 10 * time.Second
 func (c *Cluster) Alone() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return time.Since(c.lease.until) > downAfter*c.o.Beat && (c.lease.given || time.Since(c.started) > formTime)
+	patience := downAfter * c.o.Beat
+	if c.lease.until.Equal(c.started) { // no leader has given its word to this process
+		patience = max(patience, formTime)
+	}
+	return time.Since(c.lease.until) > patience
 }
 
 // MarksHold reports whether there are other members, and marks that they go by.
@@ -85,7 +87,7 @@ func (c *Cluster) keepMarks(ctx context.Context) {
 		}
 		now := time.Now()
 		c.mu.Lock()
-		c.lease.until, c.lease.given = now, true
+		c.lease.until = now
 		c.mu.Unlock()
 		if t := s.Term(); t != term {
 			term, since = t, now

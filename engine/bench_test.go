@@ -42,6 +42,45 @@ func subscription(filter string, qos packet.QoS) packet.Packet {
 	return &packet.Subscribe{PacketID: 1, Filters: []packet.Subscription{{Filter: filter, QoS: qos}}}
 }
 
+// forwardWindow is how many publications of 64 bytes a round has.
+const forwardWindow = 32
+
+// forwardRound gives a round from p to sub: a window of publications that arrive in one read, and what acknowledges them at both ends.
+func forwardRound(batch *Batch, p, sub *Conn, qos packet.QoS) func() {
+	var in, rel, acks, comps []byte
+	for i := range forwardWindow {
+		in = pub("sensors/7/temperature", string(make([]byte, 64)), qos, uint16(i+1)).Append(in, packet.V311)
+		rel = packet.AppendAck(rel, packet.V311, packet.TypePubrel, uint16(i+1), 0)
+	}
+	id := uint16(0)
+	return func() {
+		p.Feed(batch, in)
+		batch.Flush()
+		if qos == 0 {
+			return
+		}
+		acks, comps = acks[:0], comps[:0]
+		for range forwardWindow {
+			if id++; id == 0 {
+				id = 1
+			}
+			kind := packet.TypePuback
+			if qos == 2 {
+				kind = packet.TypePubrec
+				comps = packet.AppendAck(comps, packet.V311, packet.TypePubcomp, id, 0)
+			}
+			acks = packet.AppendAck(acks, packet.V311, kind, id, 0)
+		}
+		sub.Feed(batch, acks)
+		batch.Flush()
+		if qos == 2 {
+			sub.Feed(batch, comps)
+			p.Feed(batch, rel)
+			batch.Flush()
+		}
+	}
+}
+
 // BenchmarkForward is one round of 32 publications of 64 bytes from one client to one subscriber: the budget is 0
 // allocations for each message.
 func BenchmarkForward(b *testing.B) {
@@ -51,43 +90,15 @@ func BenchmarkForward(b *testing.B) {
 			batch := w.e.NewBatch()
 			sub := w.bare(batch, "s", subscription("sensors/7/temperature", qos))
 			p := w.bare(batch, "p")
-			var in, rel, acks, comps []byte
-			for i := range 32 {
-				in = pub("sensors/7/temperature", string(make([]byte, 64)), qos, uint16(i+1)).Append(in, packet.V311)
-				rel = packet.AppendAck(rel, packet.V311, packet.TypePubrel, uint16(i+1), 0)
-			}
-			id := uint16(0)
+			round := forwardRound(batch, p, sub, qos)
 			b.ReportAllocs()
 			for b.Loop() {
-				p.Feed(batch, in)
-				batch.Flush()
-				if qos == 0 {
-					continue
-				}
-				acks, comps = acks[:0], comps[:0]
-				for range 32 {
-					if id++; id == 0 {
-						id = 1
-					}
-					kind := packet.TypePuback
-					if qos == 2 {
-						kind = packet.TypePubrec
-						comps = packet.AppendAck(comps, packet.V311, packet.TypePubcomp, id, 0)
-					}
-					acks = packet.AppendAck(acks, packet.V311, kind, id, 0)
-				}
-				sub.Feed(batch, acks)
-				batch.Flush()
-				if qos == 2 {
-					sub.Feed(batch, comps)
-					p.Feed(batch, rel)
-					batch.Flush()
-				}
+				round()
 			}
-			n := float64(b.N) * 32
+			n := float64(b.N) * forwardWindow
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/n, "ns/msg")
-			if got := w.e.Metrics()[MessagesSent]; got < int64(b.N)*32 {
-				b.Fatalf("messages/sent: got %d, want %d", got, b.N*32)
+			if got := w.e.Metrics()[MessagesSent]; got < int64(b.N)*forwardWindow {
+				b.Fatalf("messages/sent: got %d, want %d", got, b.N*forwardWindow)
 			}
 		})
 	}

@@ -260,16 +260,10 @@ func (s *Session) depart(b *Batch, r MoveCommit, link *Session, self string) (re
 		d.last = b.stage(store.PutSubscription(d.number, &u.Subscription))
 	}
 	link.mu.Lock()
-	from := uint64(0)
-	if k := link.kept.Load(); k != nil {
-		from = k.seq
-	}
+	from := link.newest()
 	s.passAll(b, out)
 	s.report(b, next)
-	k := b.word()
-	link.accept(b, k, slot{m: k.shared(), qos: 2, at: b.now, group: wordGroup(markPrefix + out.token)}, link.policy())
-	k.closePublication(b, nil, 0)
-	k.end()
+	b.say(func(k *cast) { link.acceptMark(b, k, out.token) })
 	at = b.stage(store.EndSession(old.number))
 	d.last = at
 	link.holdBack(from, at) // none of it goes out before all of it is kept

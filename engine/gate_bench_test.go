@@ -17,35 +17,8 @@ func BenchmarkGate(b *testing.B) {
 			batch := w.e.NewBatch()
 			sub := w.bare(batch, "s", subscription("sensors/7/temperature", qos))
 			p := w.bare(batch, "p")
-			const messages, rounds = 32, 256
-			var in, rel, acks, comps []byte
-			for i := range messages {
-				in = pub("sensors/7/temperature", string(make([]byte, 64)), qos, uint16(i+1)).Append(in, packet.V311)
-				rel = packet.AppendAck(rel, packet.V311, packet.TypePubrel, uint16(i+1), 0)
-			}
-			id := uint16(0)
-			round := func() {
-				p.Feed(batch, in)
-				batch.Flush()
-				acks, comps = acks[:0], comps[:0]
-				for range messages {
-					if id++; id == 0 {
-						id = 1
-					}
-					kind := packet.TypePuback
-					if qos == 2 {
-						kind = packet.TypePubrec
-						comps = packet.AppendAck(comps, packet.V311, packet.TypePubcomp, id, 0)
-					}
-					acks = packet.AppendAck(acks, packet.V311, kind, id, 0)
-				}
-				sub.Feed(batch, acks)
-				if qos == 2 {
-					sub.Feed(batch, comps)
-					p.Feed(batch, rel)
-				}
-				batch.Flush()
-			}
+			const messages, rounds = forwardWindow, 256
+			round := forwardRound(batch, p, sub, qos)
 			var took [2]time.Duration
 			for b.Loop() {
 				for i := range took {

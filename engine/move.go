@@ -256,18 +256,30 @@ func (b *Batch) word() *cast {
 	return k
 }
 
-// mark puts the mark of a move into what goes to the nodes of these sessions. The gates are shut.
-func (b *Batch) mark(token string, links ...*Session) {
+// say is the whole publication of a word: to puts it into sessions.
+func (b *Batch) say(to func(k *cast)) {
 	k := b.word()
-	for _, l := range links {
-		if l != nil {
-			l.mu.Lock()
-			l.accept(b, k, slot{m: k.shared(), qos: 2, at: b.now, group: wordGroup(markPrefix + token)}, l.policy())
-			l.mu.Unlock()
-		}
-	}
+	to(k)
 	k.closePublication(b, nil, 0)
 	k.end()
+}
+
+// mark puts the mark of a move into what goes to the nodes of these sessions. The gates are shut.
+func (b *Batch) mark(token string, links ...*Session) {
+	b.say(func(k *cast) {
+		for _, l := range links {
+			if l != nil {
+				l.mu.Lock()
+				l.acceptMark(b, k, token)
+				l.mu.Unlock()
+			}
+		}
+	})
+}
+
+// acceptMark takes the mark of a move, at the session of a node. s.mu is held.
+func (s *Session) acceptMark(b *Batch, k *cast, token string) {
+	s.accept(b, k, slot{m: k.shared(), qos: 2, at: b.now, group: wordGroup(markPrefix + token)}, s.policy())
 }
 
 // handleWord handles a PUBLISH of another node that belongs to a move.
@@ -511,10 +523,7 @@ func (s *Session) giveBehind(b *Batch, mv *moving) {
 	link := mv.out.link
 	link.mu.Lock()
 	defer link.mu.Unlock()
-	from := uint64(0)
-	if k := link.kept.Load(); k != nil {
-		from = k.seq
-	}
+	from := link.newest()
 	for mv.in.behind.n > 0 {
 		sl := mv.in.behind.pop()
 		s.give(b, mv.out, &sl, directQueued)
@@ -525,6 +534,14 @@ func (s *Session) giveBehind(b *Batch, mv *moving) {
 	if d := s.kept.Load(); d != nil {
 		link.holdBack(from, d.last)
 	}
+}
+
+// newest is the number of the last delivery of s, 0 if none is stored. s.mu is held.
+func (s *Session) newest() uint64 {
+	if k := s.kept.Load(); k != nil {
+		return k.seq
+	}
+	return 0
 }
 
 // holdBack keeps deliveries of s with greater numbers than from until that position is committed. s.mu is held.
@@ -543,10 +560,7 @@ func (s *Session) holdBack(from uint64, at Position) {
 func (s *Session) report(b *Batch, mv *moving) {
 	in, out := mv.in, mv.out
 	say := func(kind byte, node string) {
-		k := b.word()
-		s.passLocked(b, out, k, direct{kind: kind, name: node})
-		k.closePublication(b, nil, 0)
-		k.end()
+		b.say(func(k *cast) { s.passLocked(b, out, k, direct{kind: kind, name: node}) })
 	}
 	for i, node := range out.nodes {
 		bit, before := uint64(1)<<i, uint64(0)
@@ -753,7 +767,7 @@ func (e *Engine) askCuts(b *Batch) {
 			a.asked |= bit
 			names = append(names, cutPrefix+a.from+"/"+a.token)
 		}
-		c.askAll(b, names, false, 0)
+		c.askAll(b, names, false, 0, 0)
 	}
 }
 

@@ -191,7 +191,7 @@ func (e *Engine) sendRoutes(b *Batch) {
 			c.compareRetained(b)
 		case slices.Contains(again, c):
 			c.ask(b, nil, []string{routesBegin}, 0, false)
-			c.askAll(b, all, true, 0)
+			c.askAll(b, all, true, 0, 0)
 			c.askChanges(b, weights, 0)
 			c.ask(b, nil, []string{routesEnd}, version, true)
 		case len(changed) > 0:
@@ -239,18 +239,13 @@ func (c *Conn) askChanges(b *Batch, changed []routeChange, version uint64) {
 		if to == len(changed) {
 			last = version
 		}
-		c.askSome(b, names, changed[from].there, changed[from].weight, last)
+		c.askAll(b, names, changed[from].there, changed[from].weight, last)
 		from = to
 	}
 }
 
-// askAll subscribes to names or takes them back. links.sending is held.
-func (c *Conn) askAll(b *Batch, names []string, there bool, version uint64) {
-	c.askSome(b, names, there, 0, version)
-}
-
-// askSome is askAll with a weight for all of the names, in as many packets as it takes. links.sending is held.
-func (c *Conn) askSome(b *Batch, names []string, there bool, weight uint32, version uint64) {
+// askAll subscribes to names, all with a weight, or takes them back, in as many packets as it takes. links.sending is held.
+func (c *Conn) askAll(b *Batch, names []string, there bool, weight uint32, version uint64) {
 	for len(names) > 0 {
 		n, size := 0, 0
 		for n < len(names) && n < askMost && (n == 0 || size+len(names[n]) < askBytes) {

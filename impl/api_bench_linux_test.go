@@ -5,7 +5,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"runtime"
 	"slices"
 	"strings"
@@ -16,52 +15,8 @@ import (
 	"time"
 	"unsafe"
 
-	"github.com/lacewing-mqtt/lacewing/engine"
 	"github.com/lacewing-mqtt/lacewing/engine/packet"
 )
-
-// crowd puts clients with so many subscriptions each, all different, into the engine.
-func (b *bench) crowd(t testing.TB, clients, each int) *engine.Listener {
-	t.Helper()
-	l, err := b.engine.AddListener(engine.ListenerOptions{Name: "external", Protocol: "mqtt:tcp", Address: "1883"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	batch := b.engine.NewBatch()
-	for i := range clients {
-		var subs []packet.Subscription
-		for k := range each {
-			subs = append(subs, packet.Subscription{Filter: fmt.Sprintf("site/%d/device/%d/%d", i%1000, i, k), QoS: 1})
-		}
-		b.enter(t, l, batch, fmt.Sprintf("client-%07d", i), i, subs...)
-	}
-	if _, total := b.engine.Clients(0, 0); total != clients {
-		t.Fatalf("%d clients are connected, want %d", total, clients)
-	}
-	if _, total := b.engine.Subscriptions(0, 0); total != clients*each {
-		t.Fatalf("%d subscriptions, want %d", total, clients*each)
-	}
-	return l
-}
-
-// enter connects one client.
-func (b *bench) enter(t testing.TB, l *engine.Listener, batch *engine.Batch, id string, n int, subs ...packet.Subscription) *engine.Conn {
-	t.Helper()
-	peer := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)}), 40000)
-	c, err := l.Accept(engine.ConnInfo{Peer: peer, Local: peer}, carrier{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := (&packet.Connect{Version: packet.V311, CleanStart: true, ClientID: id}).Append(nil, packet.V311)
-	if len(subs) > 0 {
-		p = (&packet.Subscribe{PacketID: 1, Filters: subs}).Append(p, packet.V311)
-	}
-	if next := c.Feed(batch, p); next != engine.ReadOn {
-		t.Fatalf("client %s: %v", id, next)
-	}
-	batch.Flush()
-	return c
-}
 
 // caller asks a server on loopback over one connection that stays.
 type caller struct {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/lacewing-mqtt/lacewing/config"
 	"github.com/lacewing-mqtt/lacewing/engine"
+	"github.com/lacewing-mqtt/lacewing/engine/packet"
 	"github.com/lacewing-mqtt/lacewing/impl/admin"
 	"github.com/lacewing-mqtt/lacewing/plugins"
 	"github.com/lacewing-mqtt/lacewing/raftstore"
@@ -283,37 +284,54 @@ func (carrier) Write(bufs [][]byte) (n int, err error) {
 func (carrier) Resume() {}
 func (carrier) Close()  {}
 
-// connect puts n clients into the engine.
-func (b *bench) connect(t testing.TB, n int) {
+// crowd puts clients with so many subscriptions each, all different, into the engine.
+func (b *bench) crowd(t testing.TB, clients, each int) *engine.Listener {
 	t.Helper()
 	l, err := b.engine.AddListener(engine.ListenerOptions{Name: "external", Protocol: "mqtt:tcp", Address: "1883"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	batch := b.engine.NewBatch()
-	for i := range n {
-		peer := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 40000)
-		c, err := l.Accept(engine.ConnInfo{Peer: peer, Local: peer}, carrier{})
-		if err != nil {
-			t.Fatal(err)
+	for i := range clients {
+		var subs []packet.Subscription
+		for k := range each {
+			subs = append(subs, packet.Subscription{Filter: fmt.Sprintf("site/%d/device/%d/%d", i%1000, i, k), QoS: 1})
 		}
-		id := fmt.Sprintf("client-%07d", i)
-		p := append([]byte{0x10, byte(12 + len(id)), 0, 4, 'M', 'Q', 'T', 'T', 4, 2, 0, 0, 0, byte(len(id))}, id...)
-		if next := c.Feed(batch, p); next != engine.ReadOn {
-			t.Fatalf("client %d: %v", i, next)
-		}
-		batch.Flush()
+		b.enter(t, l, batch, fmt.Sprintf("client-%07d", i), i, subs...)
 	}
-	if _, total := b.engine.Clients(0, 0); total != n {
-		t.Fatalf("%d clients are connected, want %d", total, n)
+	if _, total := b.engine.Clients(0, 0); total != clients {
+		t.Fatalf("%d clients are connected, want %d", total, clients)
 	}
+	if _, total := b.engine.Subscriptions(0, 0); total != clients*each {
+		t.Fatalf("%d subscriptions, want %d", total, clients*each)
+	}
+	return l
+}
+
+// enter connects one client.
+func (b *bench) enter(t testing.TB, l *engine.Listener, batch *engine.Batch, id string, n int, subs ...packet.Subscription) *engine.Conn {
+	t.Helper()
+	peer := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)}), 40000)
+	c, err := l.Accept(engine.ConnInfo{Peer: peer, Local: peer}, carrier{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := (&packet.Connect{Version: packet.V311, CleanStart: true, ClientID: id}).Append(nil, packet.V311)
+	if len(subs) > 0 {
+		p = (&packet.Subscribe{PacketID: 1, Filters: subs}).Append(p, packet.V311)
+	}
+	if next := c.Feed(batch, p); next != engine.ReadOn {
+		t.Fatalf("client %s: %v", id, next)
+	}
+	batch.Flush()
+	return c
 }
 
 // BenchmarkClientPages asks for pages at both ends of a list of 100 000: the
 // cost is that of the page, wherever it is.
 func BenchmarkClientPages(b *testing.B) {
 	s := newBench(b)
-	s.connect(b, 100_000)
+	s.crowd(b, 100_000, 0)
 	for _, page := range []int{1, 10, 5000} {
 		for _, call := range []struct{ name, path string }{
 			{"v3-10000-rows", "/api/v3/connections/?_page=%d"},
@@ -346,7 +364,7 @@ func BenchmarkClientPages(b *testing.B) {
 func TestPagesOfManyClients(t *testing.T) {
 	const n = 2500
 	b := newBench(t)
-	b.connect(t, n)
+	b.crowd(t, n, 0)
 	seen := 0
 	for page := 1; ; page++ {
 		w := b.ask(Dashboard, near, "GET", fmt.Sprintf("/api/v3/connections/?_limit=999&_page=%d", page), "", "admin", "public")

@@ -457,9 +457,19 @@ func (m *fabric) atRest() {
 	})
 }
 
-// finish lets the clients go on until no move is left and r has as many messages as were published. What is missing then is lost.
-func (m *fabric) finish(clients []*roamer, r *roamer, pubs []*roamer) {
+// finish has the clients come back to where they are, and go on until no move is left and r has as many messages as were published. What is
+// missing then is lost.
+func (m *fabric) finish(clients []*roamer, at map[*roamer]int, r *roamer, pubs []*roamer) {
 	m.t.Helper()
+	for range 300 {
+		for _, c := range clients {
+			if !c.connacked || c.code != packet.Success || c.f.closed() {
+				c.enter(at[c])
+			}
+			c.work()
+		}
+		m.settle()
+	}
 	m.atRest()
 	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(200 * time.Microsecond) {
 		for _, c := range clients {
@@ -478,6 +488,20 @@ func (m *fabric) finish(clients []*roamer, r *roamer, pubs []*roamer) {
 		c.work()
 	}
 	m.settle()
+}
+
+// homes checks that each client has one session, where it is.
+func (m *fabric) homes(at map[*roamer]int) {
+	m.t.Helper()
+	want := make([]int, len(m.nodes))
+	for _, i := range at {
+		want[i]++
+	}
+	for i, w := range m.nodes {
+		if _, n := w.e.Sessions(0, 10); n != want[i] {
+			m.t.Fatalf("%d sessions at node %d, want %d", n, i, want[i])
+		}
+	}
 }
 
 // A session moves with its subscriptions, what waits, what is on its way to the client, and its QoS 2 identifiers; the old connection is
@@ -623,16 +647,7 @@ func TestMovesUnderFaults(t *testing.T) {
 				}
 			}
 		}
-		for range 300 {
-			for _, c := range clients {
-				if !c.connacked || c.code != packet.Success || c.f.closed() {
-					c.enter(at[c])
-				}
-				c.work()
-			}
-			m.settle()
-		}
-		m.finish(clients, s, append(pubs, s))
+		m.finish(clients, at, s, append(pubs, s))
 		for _, p := range append(pubs, s) {
 			if len(p.open) > 0 {
 				t.Fatalf("%s has %d publications open", p.id, len(p.open))
@@ -640,11 +655,7 @@ func TestMovesUnderFaults(t *testing.T) {
 			s.all(p)
 		}
 		reader.all(s)
-		for i, w := range m.nodes {
-			if _, n := w.e.Sessions(0, 10); n != countOf(at, i) {
-				t.Fatalf("%d sessions at node %d, want %d", n, i, countOf(at, i))
-			}
-		}
+		m.homes(at)
 	})
 }
 
@@ -674,17 +685,8 @@ func TestMoveForClientThatGivesUp(t *testing.T) {
 	if !s.enter(2) || !s.present {
 		t.Fatalf("code %v, session present %v, want its session", s.code, s.present)
 	}
-	m.finish([]*roamer{s, p}, s, []*roamer{p})
+	m.finish([]*roamer{s, p}, map[*roamer]int{s: 2, p: 0}, s, []*roamer{p})
 	s.all(p)
-}
-
-func countOf(at map[*roamer]int, node int) (n int) {
-	for _, i := range at {
-		if i == node {
-			n++
-		}
-	}
-	return n
 }
 
 // A session goes on from its new home to another while a node has not heard of the first move yet: what is published there comes once and in
@@ -748,22 +750,9 @@ func TestMovesWhileNodeIsAway(t *testing.T) {
 				}
 			}
 		}
-		for range 200 {
-			for _, c := range clients {
-				if !c.connacked || c.code != packet.Success || c.f.closed() {
-					c.enter(at[c])
-				}
-				c.work()
-			}
-			m.settle()
-		}
-		m.finish(clients, s, []*roamer{p, q})
+		m.finish(clients, at, s, []*roamer{p, q})
 		s.all(p)
 		s.all(q)
-		for i, w := range m.nodes {
-			if _, n := w.e.Sessions(0, 10); n != countOf(at, i) {
-				t.Fatalf("%d sessions at node %d, want %d", n, i, countOf(at, i))
-			}
-		}
+		m.homes(at)
 	})
 }

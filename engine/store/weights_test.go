@@ -35,6 +35,18 @@ func (p *pair) spread(t *testing.T, pu *wire, n int, members ...*wire) []int {
 	return got
 }
 
+// choose sets the strategy of share groups at both nodes.
+func (p *pair) choose(strategy engine.SharedStrategy) {
+	p.t.Helper()
+	for _, w := range p.nodes {
+		s := engine.DefaultSettings()
+		s.SysInterval, s.SysHeartbeat, s.SharedStrategy = 0, 0, strategy
+		if err := w.e.Configure(s); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+}
+
 // roughly fails if got is not within a fifth of want, some eight times what chance moves it by.
 func roughly(t *testing.T, what string, got, want int) {
 	t.Helper()
@@ -58,15 +70,7 @@ func TestShareWeights(t *testing.T) {
 	for _, strategy := range []engine.SharedStrategy{engine.SharedRandom, engine.SharedRoundRobin} {
 		t.Run(string(strategy), func(t *testing.T) {
 			p := newPair(t)
-			set := func() {
-				for _, w := range p.nodes {
-					s := engine.DefaultSettings()
-					s.SysInterval, s.SysHeartbeat, s.SharedStrategy = 0, 0, strategy
-					if err := w.e.Configure(s); err != nil {
-						t.Fatal(err)
-					}
-				}
-			}
+			set := func() { p.choose(strategy) }
 			set()
 			p.up(t)
 			a, b := p.nodes[0], p.nodes[1]
@@ -124,13 +128,7 @@ func TestShareWeightsKeepMembers(t *testing.T) {
 	for _, strategy := range []engine.SharedStrategy{engine.SharedSticky, engine.SharedHash} {
 		t.Run(string(strategy), func(t *testing.T) {
 			p := newPair(t)
-			for _, w := range p.nodes {
-				s := engine.DefaultSettings()
-				s.SysInterval, s.SysHeartbeat, s.SharedStrategy = 0, 0, strategy
-				if err := w.e.Configure(s); err != nil {
-					t.Fatal(err)
-				}
-			}
+			p.choose(strategy)
 			p.up(t)
 			all := append(member(p.nodes[0], "h0", "h1"), member(p.nodes[1], "t0", "t1", "t2")...)
 			p.settle()

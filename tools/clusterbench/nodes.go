@@ -23,6 +23,7 @@ import (
 
 	"github.com/lacewing-mqtt/lacewing/engine/packet"
 	api "github.com/lacewing-mqtt/lacewing/gen/node"
+	"github.com/lacewing-mqtt/lacewing/tools/internal/proc"
 )
 
 // node is one process of the broker.
@@ -223,44 +224,14 @@ func (b *bench) together(nodes ...*node) error {
 	return nil
 }
 
-// resident is the memory of the process, in bytes.
-func (n *node) resident() (float64, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", n.cmd.Process.Pid))
-	if err != nil {
-		return 0, err
-	}
-	f := strings.Fields(string(text))
-	if len(f) < 2 {
-		return 0, fmt.Errorf("statm of %s: %q", n.name, text)
-	}
-	pages, err := strconv.ParseFloat(f[1], 64)
-	return pages * float64(os.Getpagesize()), err
-}
-
-// cpu is the processor time that the process has used, in steps of 10 ms.
-func (n *node) cpu() (float64, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", n.cmd.Process.Pid))
-	if err != nil {
-		return 0, err
-	}
-	f := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
-	if len(f) < 13 {
-		return 0, fmt.Errorf("stat of %s: %q", n.name, text)
-	}
-	user, err1 := strconv.Atoi(f[11])
-	system, err2 := strconv.Atoi(f[12])
-	return float64(user+system) / 100, errors.Join(err1, err2)
-}
-
-// used is resident memory and processor time of nodes.
+// used is resident memory of nodes, in bytes, and their processor time, in seconds.
 func used(nodes []*node) (memory, cpu []float64, err error) {
 	for _, n := range nodes {
-		m, err1 := n.resident()
-		c, err2 := n.cpu()
-		if err = errors.Join(err1, err2); err != nil {
+		u, err := proc.Read(n.cmd.Process.Pid)
+		if err != nil {
 			return nil, nil, err
 		}
-		memory, cpu = append(memory, m), append(cpu, c)
+		memory, cpu = append(memory, float64(u.RSSKB*1024)), append(cpu, u.CPU.Seconds())
 	}
 	return memory, cpu, nil
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strconv"
 	"time"
+
+	"github.com/lacewing-mqtt/lacewing/tools/internal/proc"
 )
 
 // runConns opens n idle connections as fast as the broker answers, holds them
@@ -17,7 +19,7 @@ func runConns(tg target, n int, o options) (r result, err error) {
 		return r, err
 	}
 	defer lp.closeAll()
-	before, err := readUsage(tg.pid)
+	before, err := proc.Read(tg.pid)
 	if err != nil {
 		return r, err
 	}
@@ -44,7 +46,7 @@ func runConns(tg target, n int, o options) (r result, err error) {
 		return r, orTimeout(err, fmt.Sprintf("connecting (%d of %d done)", opened, n))
 	}
 	took, g1 := time.Since(start), selfCPU()
-	u1, err := readUsage(tg.pid)
+	u1, err := proc.Read(tg.pid)
 	if err != nil {
 		return r, err
 	}
@@ -52,7 +54,7 @@ func runConns(tg target, n int, o options) (r result, err error) {
 	if _, err = lp.until(time.Now().Add(o.warmup+time.Second), func() bool { return false }); err != nil {
 		return r, err
 	}
-	held, err := readUsage(tg.pid)
+	held, err := proc.Read(tg.pid)
 	if err != nil {
 		return r, err
 	}
@@ -63,12 +65,12 @@ func runConns(tg target, n int, o options) (r result, err error) {
 	r.BadPackets = uint64(refused)
 	r.Lost = int64(n - lp.live)
 	if tg.pid != 0 {
-		r.CPUus = micros(u1.cpu-before.cpu) / float64(opened)
-		r.CPUuserUs = micros(u1.user-before.user) / float64(opened)
-		r.CPUsysUs = micros(u1.sys-before.sys) / float64(opened)
-		r.CPUpct = 100 * (u1.cpu - before.cpu).Seconds() / took.Seconds()
-		r.RSSBeforeKB, r.RSSPeakKB = before.rssKB, max(u1.rssKB, held.rssKB)
-		r.BytesPer = float64(held.rssKB-before.rssKB) * 1024 / float64(n)
+		r.CPUus = micros(u1.CPU-before.CPU) / float64(opened)
+		r.CPUuserUs = micros(u1.User-before.User) / float64(opened)
+		r.CPUsysUs = micros(u1.Sys-before.Sys) / float64(opened)
+		r.CPUpct = 100 * (u1.CPU - before.CPU).Seconds() / took.Seconds()
+		r.RSSBeforeKB, r.RSSPeakKB = before.RSSKB, max(u1.RSSKB, held.RSSKB)
+		r.BytesPer = float64(held.RSSKB-before.RSSKB) * 1024 / float64(n)
 		r.BytesUnit = "B/conn"
 	}
 	return r, nil
@@ -82,7 +84,7 @@ func runRetained(tg target, n, size int, o options) (r result, err error) {
 		return r, err
 	}
 	defer lp.closeAll()
-	before, err := readUsage(tg.pid)
+	before, err := proc.Read(tg.pid)
 	if err != nil {
 		return r, err
 	}
@@ -99,7 +101,7 @@ func runRetained(tg target, n, size int, o options) (r result, err error) {
 		return r, err
 	}
 	r.SetupRate, r.SetupUnit = float64(n)/time.Since(start).Seconds(), "set/s"
-	stored, err := readUsage(tg.pid)
+	stored, err := proc.Read(tg.pid)
 	if err != nil {
 		return r, err
 	}
@@ -131,7 +133,7 @@ func runRetained(tg target, n, size int, o options) (r result, err error) {
 		}
 		return nil
 	}
-	u0, err := readUsage(tg.pid)
+	u0, err := proc.Read(tg.pid)
 	if err != nil {
 		return r, err
 	}
@@ -146,7 +148,7 @@ func runRetained(tg target, n, size int, o options) (r result, err error) {
 		return r, err
 	}
 	took, g1 := progress.Sub(start), selfCPU()
-	u1, err := readUsage(tg.pid)
+	u1, err := proc.Read(tg.pid)
 	if err != nil {
 		return r, err
 	}
@@ -163,15 +165,15 @@ func runRetained(tg target, n, size int, o options) (r result, err error) {
 	if got > 0 {
 		r.GenCPUus = micros(g1-g0) / float64(got)
 		if tg.pid != 0 {
-			r.CPUus = micros(u1.cpu-u0.cpu) / float64(got)
-			r.CPUuserUs = micros(u1.user-u0.user) / float64(got)
-			r.CPUsysUs = micros(u1.sys-u0.sys) / float64(got)
-			r.CPUpct = 100 * (u1.cpu - u0.cpu).Seconds() / took.Seconds()
+			r.CPUus = micros(u1.CPU-u0.CPU) / float64(got)
+			r.CPUuserUs = micros(u1.User-u0.User) / float64(got)
+			r.CPUsysUs = micros(u1.Sys-u0.Sys) / float64(got)
+			r.CPUpct = 100 * (u1.CPU - u0.CPU).Seconds() / took.Seconds()
 		}
 	}
 	if tg.pid != 0 {
-		r.RSSBeforeKB = before.rssKB
-		r.BytesPer, r.BytesUnit = float64(stored.rssKB-before.rssKB)*1024/float64(n), "B/msg"
+		r.RSSBeforeKB = before.RSSKB
+		r.BytesPer, r.BytesUnit = float64(stored.RSSKB-before.RSSKB)*1024/float64(n), "B/msg"
 	}
 	return r, nil
 }

@@ -3,76 +3,15 @@
 package main
 
 import (
-	"bytes"
-	"fmt"
 	"os"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
-	"unsafe"
+
+	"github.com/lacewing-mqtt/lacewing/tools/internal/proc"
 )
-
-// usage is what the kernel has accounted to a process so far.
-type usage struct {
-	cpu       time.Duration // exact
-	user, sys time.Duration // in steps of clockTick
-	rssKB     int64
-}
-
-const clockTick = 10 * time.Millisecond // USER_HZ is 100 on every Linux Go runs on
-
-// readUsage reads the process's CPU clock, /proc/PID/stat and status. pid 0 means "not given".
-func readUsage(pid int) (u usage, err error) {
-	if pid == 0 {
-		return usage{}, nil
-	}
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return usage{}, err
-	}
-	// The command name, in parentheses, may hold anything; fields follow it.
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-	if len(fields) < 13 {
-		return usage{}, fmt.Errorf("/proc/%d/stat: too short", pid)
-	}
-	ticks := func(s string) time.Duration {
-		n, _ := strconv.ParseInt(s, 10, 64)
-		return time.Duration(n) * clockTick
-	}
-	u.user, u.sys = ticks(fields[11]), ticks(fields[12])
-	if u.cpu, err = processCPU(pid); err != nil {
-		return usage{}, err
-	}
-	u.rssKB, err = readRSS(pid)
-	return u, err
-}
-
-// processCPU reads the CPU clock of another process. /proc/PID/stat counts in
-// steps of 10 ms, a tenth of what a broker uses in a second of light load.
-func processCPU(pid int) (time.Duration, error) {
-	const sched = 2                          // CPUCLOCK_SCHED: all threads, in nanoseconds
-	clock := uintptr(int32(^pid<<3) | sched) // see clock_getcpuclockid(3)
-	var ts syscall.Timespec
-	if _, _, errno := syscall.Syscall(syscall.SYS_CLOCK_GETTIME, clock, uintptr(unsafe.Pointer(&ts)), 0); errno != 0 {
-		return 0, fmt.Errorf("CPU clock of process %d: %w", pid, errno)
-	}
-	return time.Duration(ts.Nano()), nil
-}
-
-func readRSS(pid int) (int64, error) {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(status)) {
-		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			return strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
-		}
-	}
-	return 0, fmt.Errorf("/proc/%d/status: no VmRSS (is it a zombie?)", pid)
-}
 
 func selfCPU() time.Duration {
 	var ru syscall.Rusage
@@ -113,7 +52,7 @@ func (w *rssWatch) sample(pid int) {
 	if pid == 0 {
 		return
 	}
-	if kb, err := readRSS(pid); err == nil {
+	if kb, err := proc.RSS(pid); err == nil {
 		w.mu.Lock()
 		w.peak = max(w.peak, kb)
 		w.mu.Unlock()
@@ -142,7 +81,7 @@ func machineBusy() time.Duration {
 			busy += n
 		}
 	}
-	return time.Duration(busy) * clockTick
+	return time.Duration(busy) * proc.Tick
 }
 
 // waitQuiet waits, at most so long, for a moment in which the machine does

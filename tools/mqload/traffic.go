@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"strconv"
 	"time"
+
+	"github.com/lacewing-mqtt/lacewing/tools/internal/proc"
 )
 
 // A plan describes one message-passing scenario. Every message a publisher
@@ -37,13 +39,13 @@ type target struct {
 }
 
 // usage is that of the broker, of both its nodes if there are two.
-func (tg target) usage() (usage, error) {
-	u, err := readUsage(tg.pid)
+func (tg target) usage() (proc.Usage, error) {
+	u, err := proc.Read(tg.pid)
 	if err != nil || tg.toPID == 0 {
 		return u, err
 	}
-	there, err := readUsage(tg.toPID)
-	u.cpu, u.user, u.sys, u.rssKB = u.cpu+there.cpu, u.user+there.user, u.sys+there.sys, u.rssKB+there.rssKB
+	there, err := proc.Read(tg.toPID)
+	u.CPU, u.User, u.Sys, u.RSSKB = u.CPU+there.CPU, u.User+there.User, u.Sys+there.Sys, u.RSSKB+there.RSSKB
 	return u, err
 }
 
@@ -501,12 +503,12 @@ func runTraffic(tg target, p plan, o options) (r result, err error) {
 	r.Count = c1.received - c0.received
 	r.Rate = n / took.Seconds()
 	if tg.pid != 0 && n > 0 {
-		r.CPUus = micros(u1.cpu-u0.cpu) / n
-		r.CPUuserUs = micros(u1.user-u0.user) / n
-		r.CPUsysUs = micros(u1.sys-u0.sys) / n
-		r.CPUpct = 100 * (u1.cpu - u0.cpu).Seconds() / took.Seconds()
-		r.RSSBeforeKB = before.rssKB
-		others := (b1 - b0) - (u1.cpu - u0.cpu) - (g1 - g0)
+		r.CPUus = micros(u1.CPU-u0.CPU) / n
+		r.CPUuserUs = micros(u1.User-u0.User) / n
+		r.CPUsysUs = micros(u1.Sys-u0.Sys) / n
+		r.CPUpct = 100 * (u1.CPU - u0.CPU).Seconds() / took.Seconds()
+		r.RSSBeforeKB = before.RSSKB
+		others := (b1 - b0) - (u1.CPU - u0.CPU) - (g1 - g0)
 		r.OtherPct = 100 * max(others, 0).Seconds() / took.Seconds()
 	}
 	if n > 0 {
@@ -528,7 +530,7 @@ func runTraffic(tg target, p plan, o options) (r result, err error) {
 		r.SetupRate = float64(subs) / t.setupTime.Seconds()
 		r.SetupUnit = "sub/s"
 		if tg.pid != 0 {
-			r.BytesPer = float64(afterSub.rssKB-before.rssKB) * 1024 / float64(subs)
+			r.BytesPer = float64(afterSub.RSSKB-before.RSSKB) * 1024 / float64(subs)
 			r.BytesUnit = "B/sub"
 		}
 	}
